@@ -1,0 +1,1 @@
+"""Python gRPC services of naiad."""

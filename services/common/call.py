@@ -1,0 +1,43 @@
+"""The call that the current task serves. Set by the interceptor, read by servicers and logic; free of gRPC."""
+
+import re
+import time
+import uuid
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+@dataclass
+class Call:
+    """One call. `log_fields` go into its log line: never put prompts or other content into them."""
+
+    method: str
+    request_id: str
+    arrived_s: float = field(default_factory=time.monotonic)
+    log_fields: dict[str, str | int | float] = field(default_factory=dict)
+
+
+_current: ContextVar[Call] = ContextVar("naiad_call")
+
+
+def set_current_call(call: Call) -> None:
+    """Makes `call` the one of the current task."""
+    _current.set(call)
+
+
+def current_call() -> Call:
+    """The call of the current task; a fresh one outside of any call, as in tests of logic."""
+    call = _current.get(None)
+    return call if call is not None else Call(method="", request_id=new_request_id())
+
+
+def new_request_id() -> str:
+    """A request id that no other call has."""
+    return uuid.uuid4().hex
+
+
+def request_id_or_new(candidate: str | None) -> str:
+    """`candidate` if it is 1 to 64 harmless characters, else a fresh id."""
+    return candidate if candidate is not None and _REQUEST_ID.fullmatch(candidate) else new_request_id()

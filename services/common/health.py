@@ -1,0 +1,76 @@
+"""grpc.health.v1 with a status for each service name and any number of watchers.
+
+The servicer of grpcio-health-checking 1.81 drops the condition that all watchers of a name share as soon as one of them
+leaves; the others then never hear of a change. Hence this one.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+_Status = health_pb2.HealthCheckResponse.ServingStatus
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+OVERALL = ""
+MAX_WATCHERS = 1000
+
+
+class HealthService(health_pb2_grpc.HealthServicer):
+    """Health of this process. All names start NOT_SERVING; after `shut_down` they stay so."""
+
+    def __init__(self, service_names: Iterable[str]) -> None:
+        self._status: dict[str, Any] = dict.fromkeys((OVERALL, *service_names), NOT_SERVING)
+        self._wakers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._shut_down = False
+
+    def set_serving(self, serving: bool) -> None:
+        """Sets the status of all names, overall included."""
+        if not self._shut_down:
+            self._set_all(SERVING if serving else NOT_SERVING)
+
+    def shut_down(self) -> None:
+        """Sets all names to NOT_SERVING, for good."""
+        self._shut_down = True
+        self._set_all(NOT_SERVING)
+
+    def _set_all(self, status: Any) -> None:
+        for name, old in self._status.items():
+            if old != status:
+                self._status[name] = status
+                for waker in self._wakers[name]:
+                    waker.set()
+
+    async def Check(  # noqa: N802 - named by the protocol
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> health_pb2.HealthCheckResponse:
+        if request.service not in self._status:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+        return health_pb2.HealthCheckResponse(status=self._status[request.service])
+
+    async def Watch(  # noqa: N802 - named by the protocol
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        if sum(map(len, self._wakers.values())) >= MAX_WATCHERS:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watchers")
+        waker = asyncio.Event()
+        wakers = self._wakers[request.service]
+        wakers.add(waker)
+        try:
+            last: Any = None
+            while True:
+                waker.clear()
+                status = self._status.get(request.service, SERVICE_UNKNOWN)
+                if status != last:
+                    last = status
+                    yield health_pb2.HealthCheckResponse(status=status)
+                    continue
+                await waker.wait()
+        finally:
+            wakers.discard(waker)
+            if not wakers:
+                self._wakers.pop(request.service, None)

@@ -1,0 +1,89 @@
+"""All metrics of the services (docs/contracts.md, section 6), on a registry of their own, and their HTTP endpoint."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+_LATENCY_BUCKETS_S = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+)  # fmt: skip
+
+
+class ServiceMetrics:
+    """Metrics that every service has."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.rpc_requests = Counter(
+            "naiad_rpc_requests_total", "Finished calls.", ["method", "code"], registry=self.registry
+        )
+        self.rpc_duration = Histogram(
+            "naiad_rpc_duration_seconds",
+            "Time from the arrival of a call to its end.",
+            ["method"],
+            buckets=_LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.rpc_in_flight = Gauge("naiad_rpc_in_flight", "Calls in flight.", ["method"], registry=self.registry)
+        self.requests_rejected = Counter(
+            "naiad_requests_rejected_total",
+            "Calls that ended with an error, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.tokenized_tokens = Counter(
+            "naiad_tokenized_tokens_total", "Tokens that texts were split into.", ["model"], registry=self.registry
+        )
+
+
+class TritonMetrics:
+    """Metrics of the services that talk to Triton."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.triton_up = Gauge("naiad_triton_up", "1 when Triton is ready, else 0.", registry=registry)
+
+
+class FrontendMetrics:
+    """Generation as the client sees it, measured from the arrival of the call."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def histogram(name: str, text: str) -> Histogram:
+            return Histogram(name, text, ["model"], buckets=_LATENCY_BUCKETS_S, registry=registry)
+
+        self.time_to_first_token = histogram(
+            "naiad_frontend_time_to_first_token_seconds", "Time from the arrival of a call to its first new token."
+        )
+        self.inter_token_latency = histogram(
+            "naiad_frontend_inter_token_latency_seconds", "Time between two new tokens of a completion."
+        )
+        self.request_latency = histogram(
+            "naiad_frontend_request_latency_seconds",
+            "Time from the arrival of a call to the end of its last completion.",
+        )
+        self.request_success = Counter(
+            "naiad_frontend_request_success_total",
+            "Finished completions.",
+            ["model", "finished_reason"],
+            registry=registry,
+        )
+
+
+@dataclass(frozen=True)
+class MetricsEndpoint:
+    """A running HTTP endpoint; `port` is the one that it listens on."""
+
+    port: int
+    close: Callable[[], None]
+
+
+def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> MetricsEndpoint:
+    """Serves `registry` on http://host:port/metrics from a thread. Raises OSError when the port is taken."""
+    server, thread = start_http_server(port, addr=host, registry=registry)
+
+    def close() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return MetricsEndpoint(port=int(server.server_address[1]), close=close)

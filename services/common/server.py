@@ -1,0 +1,153 @@
+"""Assembles and runs the gRPC server of one service."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.common.health import HealthService
+from services.common.interceptors import CallInterceptor
+from services.common.logs import configure_logging
+from services.common.metrics import ServiceMetrics, serve_metrics
+from services.common.settings import (
+    ClassificationSettings,
+    CommonSettings,
+    GenerationSettings,
+    SettingsError,
+    TokenizationSettings,
+    load_settings,
+)
+
+_log = logging.getLogger(__name__)
+_HEALTH_NAME = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+
+class StartError(Exception):
+    """The process cannot start. The message is one line that says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where a service listens."""
+
+    host: str
+    port: int
+    metrics_port: int
+
+
+@dataclass
+class ServiceApp:
+    """What a service hands to `run`: its full name, how to add its servicer, and what to start and to end.
+
+    `start` runs before the port is open; what it pushes on `resources` is closed after the last call has ended.
+    `start` sets `health` to serving when it is, or starts what does.
+    """
+
+    service_name: str
+    add_servicer: Callable[[grpc.aio.Server], None]
+    start: Callable[[AsyncExitStack], Awaitable[None]]
+    metrics: ServiceMetrics
+    health: HealthService
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class RunningServer:
+    """A started server. `stop` drains it."""
+
+    def __init__(
+        self, app: ServiceApp, server: grpc.aio.Server, endpoints: Endpoints, resources: AsyncExitStack
+    ) -> None:
+        self._app = app
+        self._server = server
+        self._resources = resources
+        self.endpoints = endpoints
+
+    async def stop(self, grace_ms: int) -> None:
+        """NOT_SERVING first, then no new calls, `grace_ms` for those in flight, then everything is closed."""
+        self._app.health.shut_down()
+        self._app.stopping.set()
+        await self._server.stop(grace_ms / 1000)
+        await self._resources.aclose()
+
+
+def _server_options(settings: CommonSettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_receive_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", 8 * 1024),
+        ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
+        ("grpc.so_reuseport", 0),  # else a second process would silently share the port
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+
+
+async def start_server(app: ServiceApp, settings: CommonSettings, port: int, metrics_port: int) -> RunningServer:
+    """Opens both ports and starts to serve. Raises StartError."""
+    async with AsyncExitStack() as resources:
+        try:
+            metrics = serve_metrics(app.metrics.registry, settings.host, metrics_port)
+        except OSError as error:
+            raise StartError(f"cannot serve metrics on {settings.host}:{metrics_port}: {error.strerror}") from error
+        resources.callback(metrics.close)
+        server = grpc.aio.server(interceptors=(CallInterceptor(app.metrics),), options=_server_options(settings))
+        app.add_servicer(server)
+        health_pb2_grpc.add_HealthServicer_to_server(app.health, server)
+        reflection.enable_server_reflection((app.service_name, _HEALTH_NAME, reflection.SERVICE_NAME), server)
+        try:
+            bound_port = server.add_insecure_port(f"{settings.host}:{port}")
+        except RuntimeError as error:
+            raise StartError(f"cannot listen on {settings.host}:{port}: the port is in use or not permitted") from error
+        await app.start(resources)
+        await server.start()
+        endpoints = Endpoints(settings.host, bound_port, metrics.port)
+        return RunningServer(app, server, endpoints, resources.pop_all())
+    raise AssertionError("unreachable: an exit stack of closers swallows nothing")
+
+
+async def _serve(app: ServiceApp, settings: CommonSettings, port: int, metrics_port: int) -> None:
+    stop_requested = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stop_requested.set)
+    server = await start_server(app, settings, port, metrics_port)
+    fields = {
+        "service": app.service_name,
+        "host": server.endpoints.host,
+        "port": server.endpoints.port,
+        "metrics_port": server.endpoints.metrics_port,
+    }
+    _log.info("listening", extra={"fields": fields})
+    await stop_requested.wait()
+    _log.info("draining", extra={"fields": {"grace_ms": settings.drain_grace_ms}})
+    await server.stop(settings.drain_grace_ms)
+    _log.info("stopped")
+
+
+SettingsT = TypeVar("SettingsT", TokenizationSettings, GenerationSettings, ClassificationSettings)
+
+
+def run(settings_class: type[SettingsT], build: Callable[[SettingsT], ServiceApp]) -> int:
+    """Runs one service until SIGTERM or SIGINT; the exit code. A failure to start is one line on standard error."""
+    try:
+        settings = load_settings(settings_class)
+        configure_logging(settings.log_level)
+
+        async def main() -> None:
+            await _serve(build(settings), settings, settings.port, settings.metrics_port)
+
+        asyncio.run(main())
+    except (SettingsError, StartError) as error:
+        print(f"naiad: {error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,359 @@
+"""Settings of every naiad process: one frozen dataclass each, read once from environment variables.
+
+Each field carries its variable, range and meaning as metadata; `docs/configuration.md` is generated from it
+(`python -m services.common.settings_page`).
+"""
+
+import dataclasses
+import difflib
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+ENV_PREFIX = "NAIAD_"
+_METADATA_KEY = "setting"
+_MAX_PORT = 65535
+
+
+@dataclass(frozen=True)
+class SettingSpec:
+    """What is known about one setting. Bounds are inclusive; `choices`, if any, are the only legal values."""
+
+    env: str
+    doc: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def range_text(self) -> str:
+        """The legal values, for people."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.minimum is not None and self.maximum is not None:
+            return f"{_number(self.minimum)} to {_number(self.maximum)}"
+        if self.minimum is not None:
+            return f"at least {_number(self.minimum)}"
+        return "any"
+
+
+class SettingsError(ValueError):
+    """A variable is unknown or its value is not legal. The message is one line."""
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else str(value)
+
+
+def setting(  # noqa: PLR0913 - the parts of one declaration, all but two by keyword
+    default: Any,
+    env: str,
+    *,
+    doc: str,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """Declares one field of a settings dataclass. `env` is the name without the prefix."""
+    spec = SettingSpec(ENV_PREFIX + env, doc, minimum, maximum, choices)
+    return dataclasses.field(default=default, metadata={_METADATA_KEY: spec})
+
+
+def port_setting(default: int, env: str, doc: str) -> Any:
+    """Declares a TCP port; 0 picks a free one."""
+    return setting(default, env, doc=doc, minimum=0, maximum=_MAX_PORT)
+
+
+@dataclass(frozen=True)
+class CommonSettings:
+    """Settings that all services share."""
+
+    host: str = setting("127.0.0.1", "HOST", doc="Address on which gRPC and metrics ports listen.")
+    model_repository: Path = setting(
+        Path("model_repository"), "MODEL_REPOSITORY", doc="Folder that holds the exported models."
+    )
+    log_level: str = setting(
+        "info",
+        "LOG_LEVEL",
+        doc="Least severe log lines that are written.",
+        choices=("debug", "info", "warning", "error"),
+    )
+    drain_grace_ms: int = setting(
+        20_000,
+        "DRAIN_GRACE_MS",
+        doc="Time that calls in flight have to finish after SIGTERM or SIGINT.",
+        minimum=0,
+        maximum=600_000,
+    )
+    max_receive_bytes: int = setting(
+        4 * 1024 * 1024,
+        "MAX_RECEIVE_BYTES",
+        doc="Largest request message; a larger one is refused with RESOURCE_EXHAUSTED.",
+        minimum=1024,
+        maximum=64 * 1024 * 1024,
+    )
+    max_concurrent_streams: int = setting(
+        1024,
+        "MAX_CONCURRENT_STREAMS",
+        doc="Most calls in flight on one client connection; more wait in the client.",
+        minimum=1,
+        maximum=100_000,
+    )
+    retry_after_ms: int = setting(
+        500,
+        "RETRY_AFTER_MS",
+        doc="Wait that an OVERLOADED answer asks of the client.",
+        minimum=1,
+        maximum=60_000,
+    )
+    chat_template_timeout_ms: int = setting(
+        1_000,
+        "CHAT_TEMPLATE_TIMEOUT_MS",
+        doc="Longest time that a chat template may take for one conversation.",
+        minimum=10,
+        maximum=60_000,
+    )
+    tokenizer_inflight_bytes: int = setting(
+        16 * 1024 * 1024,
+        "TOKENIZER_INFLIGHT_BYTES",
+        doc="Most bytes of text that a process tokenizes at once; more is refused with OVERLOADED.",
+        minimum=4 * 1024 * 1024,
+        maximum=1024 * 1024 * 1024,
+    )
+
+
+@dataclass(frozen=True)
+class TritonSettings(CommonSettings):
+    """Settings of the services that talk to Triton."""
+
+    triton_address: str = setting("127.0.0.1:8001", "TRITON_ADDRESS", doc="HOST:PORT of Triton's gRPC endpoint.")
+    triton_probe_interval_ms: int = setting(
+        250,
+        "TRITON_PROBE_INTERVAL_MS",
+        doc="Time between two health probes of Triton.",
+        minimum=10,
+        maximum=60_000,
+    )
+    triton_probe_timeout_ms: int = setting(
+        1_000,
+        "TRITON_PROBE_TIMEOUT_MS",
+        doc="An unanswered probe this old means that Triton is down.",
+        minimum=10,
+        maximum=60_000,
+    )
+    triton_stall_timeout_ms: int = setting(
+        5_000,
+        "TRITON_STALL_TIMEOUT_MS",
+        doc="An unanswered probe this old fails the requests in flight.",
+        minimum=100,
+        maximum=600_000,
+    )
+
+
+@dataclass(frozen=True)
+class TokenizationSettings(CommonSettings):
+    """Settings of the tokenization service."""
+
+    port: int = port_setting(50051, "TOKENIZATION_PORT", "gRPC port; 0 picks a free one.")
+    metrics_port: int = port_setting(9101, "TOKENIZATION_METRICS_PORT", "Prometheus port; 0 picks a free one.")
+
+
+@dataclass(frozen=True)
+class GenerationSettings(TritonSettings):
+    """Settings of the generation service."""
+
+    port: int = port_setting(50052, "GENERATION_PORT", "gRPC port; 0 picks a free one.")
+    metrics_port: int = port_setting(9102, "GENERATION_METRICS_PORT", "Prometheus port; 0 picks a free one.")
+    max_inflight_tokens: int = setting(
+        65_536,
+        "GENERATION_MAX_INFLIGHT_TOKENS",
+        doc="Most tokens (prompt and asked-for new ones, over all completions) of requests in flight; more is refused"
+        " with OVERLOADED. A single request may exceed it when nothing else is in flight.",
+        minimum=1,
+        maximum=1_000_000_000,
+    )
+    max_inflight_requests: int = setting(
+        256,
+        "GENERATION_MAX_INFLIGHT_REQUESTS",
+        doc="Most requests in flight; more is refused with OVERLOADED.",
+        minimum=1,
+        maximum=100_000,
+    )
+    max_buffered_responses: int = setting(
+        4_096,
+        "GENERATION_MAX_BUFFERED_RESPONSES",
+        doc="Most engine responses that wait for a slow reader before its request is ended.",
+        minimum=16,
+        maximum=1_000_000,
+    )
+
+
+@dataclass(frozen=True)
+class ClassificationSettings(TritonSettings):
+    """Settings of the classification service."""
+
+    port: int = port_setting(50053, "CLASSIFICATION_PORT", "gRPC port; 0 picks a free one.")
+    metrics_port: int = port_setting(9103, "CLASSIFICATION_METRICS_PORT", "Prometheus port; 0 picks a free one.")
+    max_inflight_tokens: int = setting(
+        262_144,
+        "CLASSIFICATION_MAX_INFLIGHT_TOKENS",
+        doc="Most tokens of requests in flight; more is refused with OVERLOADED. A single request may exceed it when nothing"
+        " else is in flight.",
+        minimum=1,
+        maximum=1_000_000_000,
+    )
+    max_inflight_requests: int = setting(
+        256,
+        "CLASSIFICATION_MAX_INFLIGHT_REQUESTS",
+        doc="Most requests in flight; more is refused with OVERLOADED.",
+        minimum=1,
+        maximum=100_000,
+    )
+    max_pack_tokens: int = setting(
+        4_096,
+        "CLASSIFICATION_MAX_PACK_TOKENS",
+        doc="Most tokens of texts that go to Triton in one request; longer batches are sent as several.",
+        minimum=1,
+        maximum=1_000_000,
+    )
+    max_parallel_packs: int = setting(
+        4,
+        "CLASSIFICATION_MAX_PARALLEL_PACKS",
+        doc="Most requests to Triton in flight for one call.",
+        minimum=1,
+        maximum=1_000,
+    )
+    max_response_bytes: int = setting(
+        4 * 1024 * 1024,
+        "CLASSIFICATION_MAX_RESPONSE_BYTES",
+        doc="Largest response message; a request that needs a larger one is refused with INVALID_ARGUMENT before it is"
+        " computed. The default is what gRPC clients accept unless told otherwise.",
+        minimum=64 * 1024,
+        maximum=1024 * 1024 * 1024,
+    )
+
+
+@dataclass(frozen=True)
+class SupervisorSettings(CommonSettings):
+    """Settings of `naiad serve`."""
+
+    triton_server: str = setting(
+        "auto", "TRITON_SERVER", doc="The tritonserver program; auto is the one in the package nvidia-pytriton."
+    )
+    onnxruntime_library: str = setting(
+        "auto", "ONNXRUNTIME_LIBRARY", doc="The libonnxruntime.so to load; auto is the one in the package onnxruntime."
+    )
+    backend_directory: Path = setting(
+        Path("build/core/backends"), "BACKEND_DIRECTORY", doc="Folder that holds naiad/libtriton_naiad.so."
+    )
+    log_directory: Path = setting(
+        Path("build/logs"), "LOG_DIRECTORY", doc="Folder for the logs of Triton and the services."
+    )
+    triton_host: str = setting("127.0.0.1", "TRITON_HOST", doc="Address on which Triton's ports listen.")
+    triton_grpc_port: int = port_setting(8001, "TRITON_GRPC_PORT", "Triton's gRPC port; 0 picks a free one.")
+    triton_metrics_port: int = port_setting(
+        8002, "TRITON_METRICS_PORT", "Triton's Prometheus port; 0 picks a free one."
+    )
+    triton_start_timeout_ms: int = setting(
+        300_000,
+        "TRITON_START_TIMEOUT_MS",
+        doc="Time that Triton has to load all models.",
+        minimum=1_000,
+        maximum=3_600_000,
+    )
+
+
+@dataclass(frozen=True)
+class ClientSettings(CommonSettings):
+    """Settings of the commands that call the services."""
+
+    tokenization_address: str = setting(
+        "auto", "TOKENIZATION_ADDRESS", doc="HOST:PORT to call; auto is where `naiad serve` puts the service."
+    )
+    generation_address: str = setting(
+        "auto", "GENERATION_ADDRESS", doc="HOST:PORT to call; auto is where `naiad serve` puts the service."
+    )
+    classification_address: str = setting(
+        "auto", "CLASSIFICATION_ADDRESS", doc="HOST:PORT to call; auto is where `naiad serve` puts the service."
+    )
+
+
+ALL_SETTINGS: tuple[type[CommonSettings], ...] = (
+    TokenizationSettings,
+    GenerationSettings,
+    ClassificationSettings,
+    SupervisorSettings,
+    ClientSettings,
+)
+
+SettingsT = TypeVar("SettingsT", bound=CommonSettings)
+
+
+def specs_of(settings_class: type[CommonSettings]) -> dict[str, SettingSpec]:
+    """Field name -> spec, in the order of declaration."""
+    return {field.name: field.metadata[_METADATA_KEY] for field in dataclasses.fields(settings_class)}
+
+
+def known_variables() -> frozenset[str]:
+    """All variables that any part of naiad reads."""
+    return frozenset(spec.env for cls in ALL_SETTINGS for spec in specs_of(cls).values())
+
+
+def check_names(environ: Mapping[str, str]) -> None:
+    """Raises SettingsError for the first `NAIAD_` variable that no part of naiad knows."""
+    known = known_variables()
+    for name in sorted(environ):
+        if name.startswith(ENV_PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "; docs/configuration.md lists all settings"
+            raise SettingsError(f"{name} is not a setting of naiad{hint}")
+
+
+def load_settings(settings_class: type[SettingsT], environ: Mapping[str, str] | None = None) -> SettingsT:
+    """Reads the settings of one process. Raises SettingsError naming variable, value and range."""
+    environ = os.environ if environ is None else environ
+    check_names(environ)
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(settings_class):
+        spec: SettingSpec = field.metadata[_METADATA_KEY]
+        if spec.env in environ:
+            values[field.name] = _parse(environ[spec.env], field.default, spec)
+    return settings_class(**values)
+
+
+def _parse(text: str, default: object, spec: SettingSpec) -> object:
+    kind = type(default)
+    try:
+        value = _convert(text.strip(), kind)
+    except ValueError:
+        raise SettingsError(f"{spec.env}={text!r} is not {_KIND_NAMES[kind]} ({spec.range_text()})") from None
+    too_small = spec.minimum is not None and isinstance(value, int | float) and value < spec.minimum
+    too_large = spec.maximum is not None and isinstance(value, int | float) and value > spec.maximum
+    not_a_choice = bool(spec.choices) and value not in spec.choices
+    if too_small or too_large or not_a_choice:
+        raise SettingsError(f"{spec.env}={text!r} is out of range ({spec.range_text()})")
+    return value
+
+
+_KIND_NAMES: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text that is not empty",
+    Path: "a path",
+}
+
+
+def _convert(text: str, kind: type) -> object:
+    if kind is bool:
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise ValueError(text)
+        return text.lower() in ("true", "1")
+    if not text:
+        raise ValueError(text)
+    converted: object = kind(text)
+    if isinstance(converted, float) and math.isnan(converted):
+        raise ValueError(text)
+    return converted

@@ -1,0 +1,172 @@
+"""Tokenizers of the models: text to token ids and back, whole or piece by piece."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Encoding, Tokenizer
+
+from services.common.errors import invalid_field
+
+REPLACEMENT = "\ufffd"
+# A token window that still ends in U+FFFD after this many tokens is not an unfinished character any more.
+MAX_HELD_TOKENS = 64
+CONTEXT_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Tokens of one text or pair. Offsets are code points of the text that the token came from, (0, 0) for none.
+
+    `type_ids` tell the texts of a pair apart, as the model wants them.
+    """
+
+    ids: list[int]
+    tokens: list[str]
+    offsets: list[tuple[int, int]]
+    type_ids: list[int]
+    truncated: bool
+
+
+class TextTokenizer:
+    """One model's tokenizer. Its methods may run in several threads at once; encoding releases the GIL."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        # Checkpoints often carry the settings of their training; here the caller decides.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self.vocabulary_size = tokenizer.get_vocab_size(with_added_tokens=True)
+        self.special_ids = frozenset(
+            token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special
+        )
+
+    @classmethod
+    def from_file(cls, path: Path) -> "TextTokenizer":
+        """Loads tokenizer.json. Raises ValueError."""
+        try:
+            return cls(Tokenizer.from_file(str(path)))
+        except Exception as error:  # the library raises nothing more precise
+            raise ValueError(f"{path.name} cannot be loaded: {error}") from error
+
+    def encode_ids(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of one text."""
+        ids: list[int] = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
+        return ids
+
+    def count(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[int]:
+        """Number of tokens of each text."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
+        return [len(encoding) for encoding in encodings]
+
+    def encode(
+        self, texts: Sequence[str], add_special_tokens: bool = True, max_length: int | None = None
+    ) -> list[Encoded]:
+        """Tokens of each text, cut to `max_length` with the special tokens kept."""
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=add_special_tokens)
+        return [_encoded(encoding, max_length) for encoding in encodings]
+
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]], max_length: int | None = None) -> list[Encoded]:
+        """Tokens of each pair with special tokens; the longer text of a pair is cut first."""
+        return [_encoded(encoding, max_length) for encoding in self._tokenizer.encode_batch(list(pairs))]
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """Text of the ids; malformed bytes become U+FFFD."""
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+        return text
+
+    def token_text(self, token_id: int) -> str:
+        """One token as text, special ones included; part of a character becomes U+FFFD."""
+        return self.decode((token_id,), skip_special_tokens=False)
+
+    def check_ids(self, ids: Sequence[int], field: str, vocabulary_size: int) -> None:
+        """Raises INVALID_FIELD for the first id that the model does not have."""
+        if ids and (min(ids) < 0 or max(ids) >= vocabulary_size):
+            index = next(i for i, token in enumerate(ids) if not 0 <= token < vocabulary_size)
+            raise invalid_field(f"{field}[{index}]", f"{ids[index]} is not a token id, 0 to {vocabulary_size - 1}")
+
+
+def _encoded(encoding: Encoding, max_length: int | None) -> Encoded:
+    if max_length is None or len(encoding) <= max_length:
+        return Encoded(encoding.ids, encoding.tokens, encoding.offsets, encoding.type_ids, truncated=False)
+    kept = _kept_positions(encoding.sequence_ids, max_length)
+    ids, tokens, offsets, type_ids = encoding.ids, encoding.tokens, encoding.offsets, encoding.type_ids
+    return Encoded(
+        [ids[i] for i in kept],
+        [tokens[i] for i in kept],
+        [offsets[i] for i in kept],
+        [type_ids[i] for i in kept],
+        truncated=True,
+    )
+
+
+def _kept_positions(sequence_ids: Sequence[int | None], max_length: int) -> list[int]:
+    """Positions that stay: all special tokens (None), then as much of each text as there is room for."""
+    special_count = sum(1 for sequence in sequence_ids if sequence is None)
+    first = sum(1 for sequence in sequence_ids if sequence == 0)
+    second = len(sequence_ids) - special_count - first
+    room = [*_split_room(max(0, max_length - special_count), first, second)]
+    kept = []
+    for position, sequence in enumerate(sequence_ids):
+        if sequence is None:
+            kept.append(position)
+        elif room[sequence] > 0:
+            room[sequence] -= 1
+            kept.append(position)
+    return kept[:max_length]
+
+
+def _split_room(room: int, first: int, second: int) -> tuple[int, int]:
+    """Longest first: the shorter text stays whole if it takes at most half, else each gets half."""
+    shorter, longer = min(first, second), max(first, second)
+    if shorter + longer > room:
+        shorter, longer = (shorter, room - shorter) if shorter <= room // 2 else (room // 2, room - room // 2)
+    return (shorter, longer) if first <= second else (longer, shorter)
+
+
+class IncrementalDetokenizer:
+    """Text of a growing sequence of tokens, in pieces that never hold part of a character.
+
+    The pieces together are the decoding of all ids (with byte-fallback tokenizers, whose decoder drops a whole run of
+    byte tokens for one malformed byte, characters that were already complete stay). A token is decoded together with
+    the few before it, because a decoder's treatment of spaces depends on them.
+    """
+
+    def __init__(
+        self, tokenizer: TextTokenizer, context_ids: Sequence[int] = (), skip_special_tokens: bool = True
+    ) -> None:
+        """`context_ids` come before the first token; their text is not part of the output."""
+        self._tokenizer = tokenizer
+        self._hidden_ids = tokenizer.special_ids if skip_special_tokens else frozenset()
+        self._context = [token for token in context_ids[-CONTEXT_TOKENS:] if token not in self._hidden_ids]
+        self._context_text = self._decode(self._context)
+        self._held: list[int] = []
+
+    def push(self, ids: Sequence[int]) -> str:
+        """The text that the ids complete; may be empty."""
+        return "".join(self._push_one(token) for token in ids if token not in self._hidden_ids)
+
+    def finish(self) -> str:
+        """What is left, with U+FFFD in place of an unfinished character."""
+        return self._take(self._new_text()) if self._held else ""
+
+    def _push_one(self, token: int) -> str:
+        self._held.append(token)
+        text = self._new_text()
+        unfinished = not text or text.endswith(REPLACEMENT)
+        return "" if unfinished and len(self._held) < MAX_HELD_TOKENS else self._take(text)
+
+    def _take(self, text: str) -> str:
+        self._context = self._held
+        self._context_text = self._decode(self._context)
+        self._held = []
+        return text
+
+    def _new_text(self) -> str:
+        text = self._decode(self._context + self._held)
+        if text.startswith(self._context_text):
+            return text[len(self._context_text) :]
+        return self._decode(self._held)  # the context ended within a character, which these tokens do not continue
+
+    def _decode(self, ids: list[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=False) if ids else ""

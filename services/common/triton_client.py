@@ -1,0 +1,363 @@
+"""The way to Triton: one channel, one long-lived stream that carries all generations, unary calls, and health.
+
+No call towards Triton is ever cancelled: Triton 2.51 dies under cancellations of streams. Requests are ended with stop
+messages on the same stream, and a unary call whose client has left is left to finish.
+"""
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from services.common.errors import NaiadError, Reason
+from services.common.status import error_from_triton
+from services.common.triton_messages import InferReply, infer_request, read_reply
+
+_CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.enable_retries", 0),
+)
+FIRST_BACKOFF_S = 0.05
+MAX_BACKOFF_S = 1.0
+CLOSE_GRACE_S = 1.0
+STOP_PARAMETER = "stop"
+
+_log = logging.getLogger(__name__)
+
+
+def unavailable() -> NaiadError:
+    """ENGINE_UNAVAILABLE, as every caller words it."""
+    return NaiadError(Reason.ENGINE_UNAVAILABLE, "the engine cannot be reached")
+
+
+class TritonChannel:
+    """The process's only channel to Triton, and unary inference on it."""
+
+    def __init__(self, address: str, retry_after_ms: int) -> None:
+        self.retry_after_ms = retry_after_ms
+        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self.stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._unary: set[asyncio.Task[Any]] = set()
+
+    async def infer(self, request: Any) -> InferReply:
+        """One ModelInfer. Raises NaiadError. A caller that is cancelled leaves the call itself running."""
+        task = asyncio.ensure_future(self._infer(request))
+        self._unary.add(task)
+        task.add_done_callback(self._forget)
+        return read_reply(await asyncio.shield(task))
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._unary.discard(task)
+        if not task.cancelled():
+            task.exception()  # the caller may be gone; asking for it keeps asyncio quiet
+
+    async def _infer(self, request: Any) -> Any:
+        try:
+            return await self.stub.ModelInfer(request)
+        except grpc.aio.AioRpcError as error:
+            raise error_from_triton(error.code(), error.details() or "", self.retry_after_ms) from error
+
+    async def close(self) -> None:
+        """Lets unary calls end for a short while, then closes."""
+        if self._unary:
+            await asyncio.wait(self._unary, timeout=CLOSE_GRACE_S)
+        await self._channel.close()
+
+
+class StreamRequest:
+    """One request on the stream; replies wait in a bounded buffer. Made by `TritonStream.submit`."""
+
+    def __init__(self, stream: "TritonStream", model: str, request_id: str, max_buffered: int) -> None:
+        self.model = model
+        self.request_id = request_id
+        self._stream = stream
+        self._replies: deque[InferReply] = deque()
+        self._max_buffered = max_buffered
+        self._failure: NaiadError | None = None
+        self._wake = asyncio.Event()
+        self._stopped = False
+
+    async def next_replies(self) -> list[InferReply]:
+        """All replies that have come since the last call, at least one. Raises NaiadError when the request failed."""
+        while not self._replies:
+            if self._failure is not None:
+                raise self._failure
+            self._wake.clear()
+            await self._wake.wait()
+        replies = list(self._replies)
+        self._replies.clear()
+        return replies
+
+    def stop(self) -> None:
+        """Asks the engine, once, to end this request; its last reply still comes. Does nothing when it has ended."""
+        if not self._stopped and self._stream.is_live(self):
+            self._stopped = True
+            self._stream.send_stop(self)
+
+    def close(self) -> None:
+        """Ends the request if it still runs, and hears no more of it."""
+        self.stop()
+        self._stream.forget(self)
+
+    def deliver(self, reply: InferReply) -> None:
+        """Takes one reply from the stream."""
+        if len(self._replies) >= self._max_buffered:
+            self.close()
+            self._replies.clear()
+            self.fail(NaiadError(Reason.OVERLOADED, "the client reads too slowly"))
+            return
+        self._replies.append(reply)
+        self._wake.set()
+
+    def fail(self, error: NaiadError) -> None:
+        """Ends the request with `error`, after the replies that already came."""
+        self._failure = error
+        self._wake.set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop message was sent."""
+        return self._stopped
+
+
+class TritonStream:
+    """One long-lived ModelStreamInfer, shared by all generations of this process and told apart by request id."""
+
+    def __init__(self, channel: TritonChannel, max_buffered: int) -> None:
+        self._channel = channel
+        self._max_buffered = max_buffered
+        self._id_prefix = uuid.uuid4().hex[:12]  # ids must be unique over all processes that share Triton
+        self._next_number = 0
+        self._live: dict[str, StreamRequest] = {}
+        self._outbox: asyncio.Queue[Any] | None = None  # None while there is no stream
+        self._task: asyncio.Task[None] | None = None
+        self._retry_now = asyncio.Event()
+        self._closing = False
+        self._break_listeners: list[Callable[[], None]] = []
+
+    def start(self) -> None:
+        """Opens the stream, and again whenever it breaks."""
+        self._task = asyncio.create_task(self._run())
+
+    def on_break(self, listener: Callable[[], None]) -> None:
+        """Calls `listener` whenever the stream breaks."""
+        self._break_listeners.append(listener)
+
+    def retry_now(self) -> None:
+        """Ends the wait before the next attempt to open the stream; to be called when Triton was seen alive."""
+        self._retry_now.set()
+
+    def submit(self, model: str, inputs: Any, parameters: Any) -> StreamRequest:
+        """Sends one generation. Raises ENGINE_UNAVAILABLE at once when there is no stream."""
+        if self._outbox is None:
+            raise unavailable()
+        self._next_number += 1
+        request = StreamRequest(self, model, f"{self._id_prefix}-{self._next_number}", self._max_buffered)
+        self._outbox.put_nowait(infer_request(model, request.request_id, inputs, parameters))
+        self._live[request.request_id] = request
+        return request
+
+    def is_live(self, request: StreamRequest) -> bool:
+        """Whether the engine may still work on `request`."""
+        return request.request_id in self._live
+
+    def send_stop(self, request: StreamRequest) -> None:
+        """Sends the stop message of `request`."""
+        if self._outbox is not None:
+            self._outbox.put_nowait(infer_request(request.model, request.request_id, {}, {STOP_PARAMETER: True}))
+
+    def forget(self, request: StreamRequest) -> None:
+        """Drops whatever still comes for `request`."""
+        self._live.pop(request.request_id, None)
+
+    def fail_all(self, error: NaiadError) -> None:
+        """Ends all requests in flight with `error`, and tells the engine in case it still listens."""
+        live = list(self._live.values())
+        for request in live:
+            request.close()
+            request.fail(error)
+
+    @property
+    def live_requests(self) -> int:
+        """Number of requests in flight."""
+        return len(self._live)
+
+    async def close(self) -> None:
+        """Ends the stream from our side; requests still in flight fail."""
+        self._closing = True
+        self._retry_now.set()
+        self.fail_all(NaiadError(Reason.SHUTTING_DOWN, "the service is shutting down"))
+        if self._outbox is not None:
+            self._outbox.put_nowait(None)
+        if self._task is not None:
+            done, _ = await asyncio.wait((self._task,), timeout=CLOSE_GRACE_S)
+            if not done:
+                # Triton does not answer, so there is nothing left in it to protect.
+                self._task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._task
+
+    async def _run(self) -> None:
+        backoff_s = FIRST_BACKOFF_S
+        while not self._closing:
+            answered = await self._run_once()
+            if self._closing:
+                return
+            backoff_s = FIRST_BACKOFF_S if answered else min(backoff_s * 2, MAX_BACKOFF_S)
+            self._retry_now.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(backoff_s):
+                    await self._retry_now.wait()
+
+    async def _run_once(self) -> bool:
+        """One stream from opening to break; whether Triton answered on it."""
+        outbox: asyncio.Queue[Any] = asyncio.Queue()
+        call = self._channel.stub.ModelStreamInfer()
+        self._outbox = outbox
+        writer = asyncio.create_task(_write_all(call, outbox))
+        answered = False
+        reason = "Triton ended the stream"
+        try:
+            async for response in call:
+                answered = True
+                self._dispatch(response)
+        except grpc.aio.AioRpcError as error:
+            reason = f"{error.code().name}: {error.details()}"
+        finally:
+            self._outbox = None
+            outbox.put_nowait(None)
+            await writer
+        if not self._closing:
+            if answered or self._live:
+                _log.warning("stream to Triton broke", extra={"fields": {"reason": reason, "failed": len(self._live)}})
+            self.fail_all(unavailable())
+            for listener in self._break_listeners:
+                listener()
+        return answered
+
+    def _dispatch(self, response: Any) -> None:
+        request = self._live.get(response.infer_response.id)
+        if request is None:
+            if response.error_message and not response.infer_response.id:
+                _log.error("error without request id", extra={"fields": {"error": response.error_message}})
+                self.fail_all(error_from_triton(grpc.StatusCode.UNKNOWN, response.error_message, 0))
+            return
+        if response.error_message:
+            self.forget(request)
+            code = grpc.StatusCode.UNKNOWN
+            request.fail(error_from_triton(code, response.error_message, self._channel.retry_after_ms))
+            return
+        try:
+            reply = read_reply(response.infer_response)
+        except ValueError as error:
+            request.close()
+            request.fail(NaiadError(Reason.INTERNAL, f"unreadable response of Triton: {error}"))
+            return
+        if reply.final and "finish_reason" not in reply.parameters and request.stopped and not reply.outputs:
+            return  # the answer to our stop message; the request's own last reply is still to come
+        if reply.final:
+            self.forget(request)
+        request.deliver(reply)
+
+
+async def _write_all(call: Any, outbox: asyncio.Queue[Any]) -> None:
+    """Writes what comes into the outbox until a None."""
+    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # the reader reports the break
+        while (request := await outbox.get()) is not None:
+            await call.write(request)
+        await call.done_writing()
+
+
+class TritonHealth:
+    """Probes Triton and each model, and tells listeners. Down at once when told of a broken stream."""
+
+    def __init__(self, channel: TritonChannel, model_names: Callable[[], Sequence[str]]) -> None:
+        self._channel = channel
+        self._model_names = model_names
+        self._ready_models: frozenset[str] = frozenset()
+        self._server_ready = False
+        self._listeners: list[Callable[[bool], None]] = []
+        self._stall_listeners: list[Callable[[], None]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def up(self) -> bool:
+        """Whether Triton and all models that were asked for are ready."""
+        return self._server_ready and self._ready_models.issuperset(self._model_names())
+
+    def model_ready(self, name: str) -> bool:
+        """Whether Triton can serve `name` now."""
+        return self._server_ready and name in self._ready_models
+
+    def on_probe(self, listener: Callable[[bool], None]) -> None:
+        """Calls `listener(up)` after each probe and when the stream breaks."""
+        self._listeners.append(listener)
+
+    def on_stall(self, listener: Callable[[], None]) -> None:
+        """Calls `listener` when Triton has not answered a probe for the stall timeout."""
+        self._stall_listeners.append(listener)
+
+    def mark_down(self) -> None:
+        """Notes that Triton is gone, without waiting for the next probe."""
+        self._server_ready = False
+        self._tell()
+
+    def start(self, interval_ms: int, timeout_ms: int, stall_ms: int) -> None:
+        """Probes each `interval_ms`; one unanswered for `timeout_ms` means down, for `stall_ms` stalled."""
+        self._task = asyncio.create_task(self._run(interval_ms / 1000, timeout_ms / 1000, stall_ms / 1000))
+
+    async def close(self) -> None:
+        """Stops to probe."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def _tell(self) -> None:
+        up = self.up
+        for listener in self._listeners:
+            listener(up)
+
+    async def _run(self, interval_s: float, timeout_s: float, stall_s: float) -> None:
+        while True:
+            probe = asyncio.ensure_future(self._probe())
+            # Not wait_for: it would cancel the call when Triton is only slow.
+            done, _ = await asyncio.wait((probe,), timeout=timeout_s)
+            if not done:
+                self.mark_down()
+                done, _ = await asyncio.wait((probe,), timeout=max(0.0, stall_s - timeout_s))
+                if not done:
+                    for listener in self._stall_listeners:
+                        listener()
+                    await asyncio.wait((probe,))
+            self._tell()
+            await asyncio.sleep(interval_s)
+
+    async def _probe(self) -> None:
+        try:
+            server = await self._channel.stub.ServerReady(service_pb2.ServerReadyRequest())
+            names = list(self._model_names())
+            answers = await asyncio.gather(*(self._model_is_ready(name) for name in names))
+        except grpc.aio.AioRpcError:
+            self._server_ready = False
+            return
+        self._ready_models = frozenset(name for name, ready in zip(names, answers, strict=True) if ready)
+        self._server_ready = bool(server.ready)
+
+    async def _model_is_ready(self, name: str) -> bool:
+        try:
+            return bool((await self._channel.stub.ModelReady(service_pb2.ModelReadyRequest(name=name))).ready)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                raise
+            return False

@@ -1,0 +1,78 @@
+"""Triton's infer messages: build requests from numpy arrays, read tensors and parameters from responses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tritonclient.grpc import service_pb2
+
+ParameterValue = bool | int | float | str
+Array = npt.NDArray[Any]
+
+_DATATYPES: dict[str, np.dtype[Any]] = {"INT32": np.dtype("<i4"), "INT64": np.dtype("<i8"), "FP32": np.dtype("<f4")}
+_NAMES = {dtype: name for name, dtype in _DATATYPES.items()}
+_INT64_BITS = 64
+
+
+@dataclass(frozen=True)
+class InferReply:
+    """One response: tensors by name (read-only views), parameters by name, and whether it is the request's last."""
+
+    outputs: Mapping[str, Array]
+    parameters: Mapping[str, ParameterValue]
+    final: bool
+
+
+def infer_request(
+    model: str,
+    request_id: str,
+    inputs: Mapping[str, Array],
+    parameters: Mapping[str, ParameterValue],
+    outputs: Sequence[str] = (),
+) -> Any:
+    """A ModelInferRequest. Arrays are int32, int64 or float32; no `outputs` asks for all."""
+    request = service_pb2.ModelInferRequest(model_name=model, id=request_id)
+    for name, array in inputs.items():
+        tensor = request.inputs.add(name=name, datatype=_NAMES[array.dtype])
+        tensor.shape.extend(array.shape)
+        request.raw_input_contents.append(array.tobytes())
+    for name in outputs:
+        request.outputs.add(name=name)
+    for name, value in parameters.items():
+        _set_parameter(request.parameters[name], value)
+    return request
+
+
+def _set_parameter(parameter: Any, value: ParameterValue) -> None:
+    if isinstance(value, bool):  # before int: a bool is one
+        parameter.bool_param = value
+    elif isinstance(value, int):
+        parameter.int64_param = value
+    elif isinstance(value, float):
+        parameter.double_param = value
+    else:
+        parameter.string_param = value
+
+
+def signed_bits(value: int) -> int:
+    """The bits of an unsigned 64-bit number as a signed one, which is what a parameter carries."""
+    return value - (1 << _INT64_BITS) if value >= 1 << (_INT64_BITS - 1) else value
+
+
+def read_reply(response: Any) -> InferReply:
+    """Tensors and parameters of a ModelInferResponse. Raises ValueError when a tensor contradicts its shape."""
+    outputs: dict[str, Array] = {}
+    for tensor, raw in zip(response.outputs, response.raw_output_contents, strict=True):
+        dtype = _DATATYPES.get(tensor.datatype)
+        if dtype is None:
+            raise ValueError(f"output {tensor.name!r} has datatype {tensor.datatype!r}")
+        outputs[tensor.name] = np.frombuffer(raw, dtype).reshape(tuple(tensor.shape))
+    parameters: dict[str, ParameterValue] = {}
+    for name, parameter in response.parameters.items():
+        kind = parameter.WhichOneof("parameter_choice")
+        if kind is not None:
+            parameters[name] = getattr(parameter, kind)
+    final = bool(parameters.pop("triton_final_response", False))
+    return InferReply(outputs, parameters, final)
