@@ -1,0 +1,48 @@
+"""Where a service is called."""
+
+from services.cli import exit_codes
+from services.common.settings import (
+    ClassificationSettings,
+    ClientSettings,
+    GenerationSettings,
+    SettingsError,
+    TokenizationSettings,
+    load_settings,
+)
+
+AUTO = "auto"
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up here, not bound
+
+
+def resolve(service: str, argument: str | None) -> str:
+    """HOST:PORT of a service: the argument, else NAIAD_<SERVICE>_ADDRESS, else where `naiad serve` puts it."""
+    if argument is not None:
+        return _checked(argument, "--address")
+    try:
+        configured: str = getattr(load_settings(ClientSettings), f"{service}_address")
+        if configured != AUTO:
+            return _checked(configured, f"NAIAD_{service.upper()}_ADDRESS")
+        settings = load_settings(SERVICE_SETTINGS[service])
+    except SettingsError as error:
+        raise exit_codes.CommandError(str(error), exit_codes.WRONG_USAGE) from None
+    return join(settings.host, settings.port)
+
+
+SERVICE_SETTINGS: dict[str, type[TokenizationSettings | GenerationSettings | ClassificationSettings]] = {
+    "tokenization": TokenizationSettings,
+    "generation": GenerationSettings,
+    "classification": ClassificationSettings,
+}
+
+
+def join(host: str, port: int) -> str:
+    """HOST:PORT for a caller on this machine."""
+    host = ANY_ADDRESS.get(host, host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _checked(address: str, source: str) -> str:
+    host, colon, port = address.rpartition(":")
+    if not (host and colon and port.isdigit()):
+        raise exit_codes.CommandError(f"{source}: {address!r} is not HOST:PORT", exit_codes.WRONG_USAGE)
+    return address

@@ -1,0 +1,32 @@
+"""Where a command's texts come from: its arguments or standard input."""
+
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+from services.cli import exit_codes
+
+
+def one_text(argument: str | None, what: str) -> str:
+    """The argument; all of standard input when it is "-" or absent."""
+    if argument is not None and argument != "-":
+        return argument
+    return _standard_input(argument, what).read()
+
+
+def texts(arguments: Sequence[str], what: str) -> list[str]:
+    """The arguments; the lines of standard input that are not blank when there are none or only "-"."""
+    if arguments and list(arguments) != ["-"]:
+        return list(arguments)
+    lines = [line.rstrip("\r\n") for line in _standard_input(arguments[0] if arguments else None, what)]
+    found = [line for line in lines if line.strip()]
+    if not found:
+        raise exit_codes.CommandError(f"standard input has no {what}", exit_codes.WRONG_USAGE)
+    return found
+
+
+def _standard_input(argument: str | None, what: str) -> TextIO:
+    # Without an explicit "-", a terminal would leave the user before a silent prompt.
+    if argument is None and sys.stdin.isatty():
+        raise exit_codes.CommandError(f"no {what}: give it as an argument, or pipe it in", exit_codes.WRONG_USAGE)
+    return sys.stdin

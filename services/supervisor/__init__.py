@@ -1,0 +1,1 @@
+"""Starts Triton and the services, watches them, restarts what dies and stops everything in order."""

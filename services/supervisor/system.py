@@ -1,0 +1,205 @@
+"""The whole system as members of a supervisor: Triton first, then the services."""
+
+import dataclasses
+import re
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.common.settings import (
+    ClassificationSettings,
+    GenerationSettings,
+    SupervisorSettings,
+    TokenizationSettings,
+    load_settings,
+)
+from services.supervisor import ports, readiness
+from services.supervisor.child import ChildSpec, last_line
+from services.supervisor.reporter import Reporter
+from services.supervisor.supervisor import Member
+from services.supervisor.triton_command import (
+    EXIT_TIMEOUT_S,
+    TritonOptions,
+    find_onnxruntime_library,
+    find_tritonserver,
+)
+
+AUTO = "auto"
+SERVICE_SETTINGS: dict[str, type[TokenizationSettings | GenerationSettings | ClassificationSettings]] = {
+    "tokenization": TokenizationSettings,
+    "generation": GenerationSettings,
+    "classification": ClassificationSettings,
+}
+# Who listens on all addresses is called on this machine's own.
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up here, not bound
+SERVICE_START_TIMEOUT_S = 60.0
+# A service needs a moment beyond its own grace to end calls that did not finish.
+SERVICE_STOP_MARGIN_S = 5.0
+TRITON_STOP_MARGIN_S = 5.0
+TRITON_FAILURE = re.compile(r"^E\d{4}|\berror:|\bfailed\b", re.IGNORECASE)
+LOG_PREFIX = re.compile(r"^[A-Z]\d{4} [\d:.]+ \d+ \S+\] ")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where one part listens. `variable` and `metrics_variable` are the settings of its ports."""
+
+    name: str
+    host: str
+    port: int
+    metrics_port: int
+    variable: str
+    metrics_variable: str
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT of the gRPC port, for a caller on this machine."""
+        return _local_address(self.host, self.port)
+
+    @property
+    def metrics_url(self) -> str:
+        """URL of the Prometheus endpoint, for a caller on this machine."""
+        return f"http://{_local_address(self.host, self.metrics_port)}/metrics"
+
+    def port_uses(self) -> list[ports.PortUse]:
+        """Both ports, to be checked before the start."""
+        return [
+            ports.PortUse(self.host, self.port, self.name, self.variable),
+            ports.PortUse(self.host, self.metrics_port, f"{self.name} metrics", self.metrics_variable),
+        ]
+
+
+@dataclass(frozen=True)
+class System:
+    """What `naiad serve` runs."""
+
+    settings: SupervisorSettings
+    triton_options: TritonOptions
+    triton: Endpoint
+    services: Sequence[Endpoint]
+    environment: Mapping[str, str]
+
+    def check(self) -> None:
+        """Raises StartError for the first thing that would keep the system from starting."""
+        self.triton_options.check()
+        ports.check_free([use for endpoint in (self.triton, *self.services) for use in endpoint.port_uses()])
+
+    def stages(self, reporter: Reporter) -> list[list[Member]]:
+        """Triton, then the services."""
+        return [[self._triton_member(reporter)], [self._service_member(service) for service in self.services]]
+
+    def _triton_member(self, reporter: Reporter) -> Member:
+        log_path = self._log_path("triton")
+        models = self.triton_options.models()
+
+        async def wait_ready() -> None:
+            await readiness.wait_until_models_ready(
+                self.triton.address, models, readiness.LoadProgress(log_path, reporter)
+            )
+
+        spec = ChildSpec(
+            name="triton",
+            command=self.triton_options.command(),
+            environment=self.environment,
+            log_path=log_path,
+            stop_timeout_s=EXIT_TIMEOUT_S + TRITON_STOP_MARGIN_S,
+            find_cause=find_triton_cause,
+        )
+        return Member(spec, wait_ready, start_timeout_s=self.settings.triton_start_timeout_ms / 1e3)
+
+    def _service_member(self, service: Endpoint) -> Member:
+        async def wait_ready() -> None:
+            await readiness.wait_until_serving(service.address)
+
+        spec = ChildSpec(
+            name=service.name,
+            # -P: a folder named "services" where naiad was started must not be taken for ours.
+            command=(sys.executable, "-P", "-m", f"services.{service.name}"),
+            environment=self.environment,
+            log_path=self._log_path(service.name),
+            stop_timeout_s=self.settings.drain_grace_ms / 1e3 + SERVICE_STOP_MARGIN_S,
+        )
+        return Member(spec, wait_ready, SERVICE_START_TIMEOUT_S)
+
+    def _log_path(self, name: str) -> Path:
+        return self.settings.log_directory / f"{name}.log"
+
+
+def plan(environ: Mapping[str, str], repository: Path | None, wanted_services: Sequence[str]) -> System:
+    """The system that these settings describe. Raises SettingsError, and StartError when a package is missing."""
+    settings = load_settings(SupervisorSettings, environ)
+    settings = dataclasses.replace(
+        settings,
+        model_repository=(repository or settings.model_repository).resolve(),
+        backend_directory=settings.backend_directory.resolve(),
+        log_directory=settings.log_directory.resolve(),
+    )
+    triton = _triton_endpoint(settings)
+    services = [_service_endpoint(name, load_settings(SERVICE_SETTINGS[name], environ)) for name in wanted_services]
+    options = TritonOptions(
+        server=find_tritonserver() if settings.triton_server == AUTO else Path(settings.triton_server).resolve(),
+        onnxruntime_library=find_onnxruntime_library()
+        if settings.onnxruntime_library == AUTO
+        else Path(settings.onnxruntime_library).resolve(),
+        model_repository=settings.model_repository,
+        backend_directory=settings.backend_directory,
+        host=triton.host,
+        grpc_port=triton.port,
+        metrics_port=triton.metrics_port,
+    )
+    environment = dict(environ) | {
+        "NAIAD_MODEL_REPOSITORY": str(settings.model_repository),
+        "NAIAD_TRITON_ADDRESS": triton.address,
+        "PYTHONUNBUFFERED": "1",
+    }
+    for endpoint in services:
+        environment |= {endpoint.variable: str(endpoint.port), endpoint.metrics_variable: str(endpoint.metrics_port)}
+    return System(settings, options, triton, services, environment)
+
+
+def find_triton_cause(lines: Sequence[str]) -> str | None:
+    """The last line of Triton's log that tells of a failure, without its prefix; the last line if none does."""
+    failures = [line for line in lines if TRITON_FAILURE.search(line)]
+    cause = last_line(failures or lines)
+    return LOG_PREFIX.sub("", cause) if cause else None
+
+
+def _local_address(host: str, port: int) -> str:
+    host = ANY_ADDRESS.get(host, host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _triton_endpoint(settings: SupervisorSettings) -> Endpoint:
+    return Endpoint(
+        name="triton",
+        host=settings.triton_host,
+        port=settings.triton_grpc_port or _free_port(settings.triton_host),
+        metrics_port=settings.triton_metrics_port or _free_port(settings.triton_host),
+        variable="NAIAD_TRITON_GRPC_PORT",
+        metrics_variable="NAIAD_TRITON_METRICS_PORT",
+    )
+
+
+def _service_endpoint(
+    name: str, settings: TokenizationSettings | GenerationSettings | ClassificationSettings
+) -> Endpoint:
+    prefix = f"NAIAD_{name.upper()}"
+    return Endpoint(
+        name=name,
+        host=settings.host,
+        port=settings.port or _free_port(settings.host),
+        metrics_port=settings.metrics_port or _free_port(settings.host),
+        variable=f"{prefix}_PORT",
+        metrics_variable=f"{prefix}_METRICS_PORT",
+    )
+
+
+def _free_port(host: str) -> int:
+    """A free port. It is chosen here, not by the child, so that a restarted child comes back where clients know it."""
+    family = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+    return port
