@@ -1,0 +1,236 @@
+// AVX2 and FMA. This file alone is compiled with -mavx2 -mfma, so nothing that other units could inline may be defined
+// here.
+#include <immintrin.h>
+
+#include <limits>
+
+#include "kernels/attention_math.h"
+
+namespace naiad {
+namespace {
+
+constexpr int32_t kLanes = 8;
+
+// The lanes below `count` (0 .. 8) set.
+__m256i LaneMask(int32_t count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+float HorizontalSum(__m256 v) {
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+float HorizontalMax(__m256 v) {
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+
+// exp(x) for x <= 0, within 2 ulp; 0 below -87.3, where the true value is under 1.2e-38. x = n * ln 2 + r with |r| <=
+// ln 2 / 2; exp(r) is a polynomial of degree 6, interpolated at Chebyshev nodes (relative error 3e-9 before rounding).
+__m256 ExpNonPositive(__m256 x) {
+  const __m256 lowest = _mm256_set1_ps(-87.3F);
+  const __m256 keep = _mm256_cmp_ps(x, lowest, _CMP_NLT_UQ);  // Also true for NaN, which has to come out as NaN.
+  x = _mm256_blendv_ps(lowest, x, keep);
+  const __m256 n =
+      _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504F)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  // ln 2 in two pieces; n times the first one is exact.
+  __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375F), x);
+  r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4F), r);
+  __m256 p = _mm256_set1_ps(1.394215988e-3F);
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(8.375968227e-3F));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(4.166634014e-2F));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.666640530e-1F));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(5.000000050e-1F));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.000000040F));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0F));
+  const __m256i exponent = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+  return _mm256_and_ps(_mm256_mul_ps(p, _mm256_castsi256_ps(exponent)), keep);
+}
+
+// tanh(x) within 4 ulp. Small |x|: x times a polynomial in x^2 (Chebyshev nodes, relative error 2e-10 before rounding);
+// else through exp(-2|x|), where nothing cancels.
+__m256 Tanh(__m256 x) {
+  const __m256 sign = _mm256_and_ps(x, _mm256_set1_ps(-0.0F));
+  const __m256 magnitude = _mm256_xor_ps(x, sign);
+  const __m256 square = _mm256_mul_ps(x, x);
+  __m256 p = _mm256_set1_ps(2.102294925e-3F);
+  p = _mm256_fmadd_ps(p, square, _mm256_set1_ps(-8.130431495e-3F));
+  p = _mm256_fmadd_ps(p, square, _mm256_set1_ps(2.168013344e-2F));
+  p = _mm256_fmadd_ps(p, square, _mm256_set1_ps(-5.394252068e-2F));
+  p = _mm256_fmadd_ps(p, square, _mm256_set1_ps(1.333316464e-1F));
+  p = _mm256_fmadd_ps(p, square, _mm256_set1_ps(-3.333332915e-1F));
+  p = _mm256_fmadd_ps(p, square, _mm256_set1_ps(1.0F));
+  const __m256 small = _mm256_mul_ps(p, magnitude);
+  const __m256 one = _mm256_set1_ps(1.0F);
+  const __m256 e = ExpNonPositive(_mm256_mul_ps(magnitude, _mm256_set1_ps(-2.0F)));
+  const __m256 large = _mm256_div_ps(_mm256_sub_ps(one, e), _mm256_add_ps(one, e));
+  const __m256 is_large = _mm256_cmp_ps(magnitude, _mm256_set1_ps(0.6F), _CMP_GT_OQ);
+  return _mm256_or_ps(_mm256_blendv_ps(small, large, is_large), sign);
+}
+
+// kRows x kKeys dot products at once. Each has one accumulator, filled in the order of d, so that its bits do not
+// depend on kRows and kKeys.
+template <int kRows, int kKeys>
+void ScoresBlock(const float* const* queries, const float* keys, ptrdiff_t stride, int32_t head_size, float* scores) {
+  __m256 sums[kRows][kKeys];
+  for (int r = 0; r < kRows; ++r) {
+    for (int k = 0; k < kKeys; ++k) sums[r][k] = _mm256_setzero_ps();
+  }
+  int32_t d = 0;
+  for (; d + kLanes <= head_size; d += kLanes) {
+    __m256 key[kKeys];
+    for (int k = 0; k < kKeys; ++k) key[k] = _mm256_loadu_ps(keys + k * stride + d);
+    for (int r = 0; r < kRows; ++r) {
+      const __m256 query = _mm256_loadu_ps(queries[r] + d);
+      for (int k = 0; k < kKeys; ++k) sums[r][k] = _mm256_fmadd_ps(query, key[k], sums[r][k]);
+    }
+  }
+  if (d < head_size) {
+    const __m256i mask = LaneMask(head_size - d);
+    for (int r = 0; r < kRows; ++r) {
+      const __m256 query = _mm256_maskload_ps(queries[r] + d, mask);
+      for (int k = 0; k < kKeys; ++k) {
+        sums[r][k] = _mm256_fmadd_ps(query, _mm256_maskload_ps(keys + k * stride + d, mask), sums[r][k]);
+      }
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int k = 0; k < kKeys; ++k) scores[r * kMaxTileTokens + k] = HorizontalSum(sums[r][k]);
+  }
+}
+
+template <int kRows, int kKeys>
+void ScoresRows(const float* const* queries, const float* keys, ptrdiff_t stride, int32_t count, int32_t head_size,
+                float* scores) {
+  int32_t j = 0;
+  for (; j + kKeys <= count; j += kKeys) {
+    ScoresBlock<kRows, kKeys>(queries, keys + j * stride, stride, head_size, scores + j);
+  }
+  for (; j < count; ++j) ScoresBlock<kRows, 1>(queries, keys + j * stride, stride, head_size, scores + j);
+}
+
+void Scores(const float* const* queries, int32_t rows, const float* keys, ptrdiff_t stride, int32_t count,
+            int32_t head_size, float* scores) {
+  // 16 registers: kRows * kKeys sums, kKeys keys and one query.
+  switch (rows) {
+    case 1:
+      return ScoresRows<1, 6>(queries, keys, stride, count, head_size, scores);
+    case 2:
+      return ScoresRows<2, 4>(queries, keys, stride, count, head_size, scores);
+    case 3:
+      return ScoresRows<3, 3>(queries, keys, stride, count, head_size, scores);
+    default:
+      return ScoresRows<4, 2>(queries, keys, stride, count, head_size, scores);
+  }
+}
+
+float Weights(float* scores, int32_t count, float scale, float softcap, SoftmaxState* state) {
+  const __m256 minus_infinity = _mm256_set1_ps(-std::numeric_limits<float>::infinity());
+  const __m256 scales = _mm256_set1_ps(scale);
+  __m256 maxima = minus_infinity;
+  for (int32_t j = 0; j < count; j += kLanes) {
+    __m256 score = _mm256_mul_ps(_mm256_loadu_ps(scores + j), scales);
+    if (softcap > 0.0F) {
+      score = _mm256_mul_ps(_mm256_set1_ps(softcap), Tanh(_mm256_div_ps(score, _mm256_set1_ps(softcap))));
+    }
+    score = _mm256_blendv_ps(minus_infinity, score, _mm256_castsi256_ps(LaneMask(count - j)));
+    _mm256_storeu_ps(scores + j, score);
+    maxima = _mm256_max_ps(maxima, score);
+  }
+  const float tile_max = HorizontalMax(maxima);
+  const bool first = state->sum == 0.0F;
+  const float new_max = first || tile_max > state->max ? tile_max : state->max;
+  float correction = 0.0F;
+  if (!first) {
+    correction = new_max == state->max ? 1.0F : _mm256_cvtss_f32(ExpNonPositive(_mm256_set1_ps(state->max - new_max)));
+  }
+  const __m256 max = _mm256_set1_ps(new_max);
+  __m256 sums = _mm256_setzero_ps();
+  for (int32_t j = 0; j < count; j += kLanes) {
+    const __m256 weight = ExpNonPositive(_mm256_sub_ps(_mm256_loadu_ps(scores + j), max));
+    _mm256_storeu_ps(scores + j, weight);
+    sums = _mm256_add_ps(sums, weight);
+  }
+  state->max = new_max;
+  state->sum = state->sum * correction + HorizontalSum(sums);
+  return correction;
+}
+
+// kRows x (kVectors * 8) outputs from offset d on; per output the order is that of j, whatever kRows and kVectors are.
+template <int kRows, int kVectors>
+void AccumulateBlock(const float* weights, const float* corrections, const float* values, ptrdiff_t stride,
+                     int32_t count, int32_t d, float* const* outputs) {
+  __m256 sums[kRows][kVectors];
+  for (int r = 0; r < kRows; ++r) {
+    const __m256 correction = _mm256_set1_ps(corrections[r]);
+    for (int v = 0; v < kVectors; ++v) {
+      sums[r][v] = _mm256_mul_ps(_mm256_loadu_ps(outputs[r] + d + v * kLanes), correction);
+    }
+  }
+  for (int32_t j = 0; j < count; ++j) {
+    __m256 value[kVectors];
+    for (int v = 0; v < kVectors; ++v) value[v] = _mm256_loadu_ps(values + j * stride + d + v * kLanes);
+    for (int r = 0; r < kRows; ++r) {
+      const __m256 weight = _mm256_broadcast_ss(weights + r * kMaxTileTokens + j);
+      for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm256_fmadd_ps(weight, value[v], sums[r][v]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) _mm256_storeu_ps(outputs[r] + d + v * kLanes, sums[r][v]);
+  }
+}
+
+// The last head_size % 8 outputs.
+template <int kRows>
+void AccumulateTail(const float* weights, const float* corrections, const float* values, ptrdiff_t stride,
+                    int32_t count, int32_t d, int32_t head_size, float* const* outputs) {
+  const __m256i mask = LaneMask(head_size - d);
+  for (int r = 0; r < kRows; ++r) {
+    __m256 sum = _mm256_mul_ps(_mm256_maskload_ps(outputs[r] + d, mask), _mm256_set1_ps(corrections[r]));
+    for (int32_t j = 0; j < count; ++j) {
+      const __m256 weight = _mm256_broadcast_ss(weights + r * kMaxTileTokens + j);
+      sum = _mm256_fmadd_ps(weight, _mm256_maskload_ps(values + j * stride + d, mask), sum);
+    }
+    _mm256_maskstore_ps(outputs[r] + d, mask, sum);
+  }
+}
+
+template <int kRows, int kVectors>
+void AccumulateRows(const float* weights, const float* corrections, const float* values, ptrdiff_t stride,
+                    int32_t count, int32_t head_size, float* const* outputs) {
+  int32_t d = 0;
+  for (; d + kVectors * kLanes <= head_size; d += kVectors * kLanes) {
+    AccumulateBlock<kRows, kVectors>(weights, corrections, values, stride, count, d, outputs);
+  }
+  for (; d + kLanes <= head_size; d += kLanes) {
+    AccumulateBlock<kRows, 1>(weights, corrections, values, stride, count, d, outputs);
+  }
+  if (d < head_size) AccumulateTail<kRows>(weights, corrections, values, stride, count, d, head_size, outputs);
+}
+
+void Accumulate(const float* weights, const float* corrections, int32_t rows, const float* values, ptrdiff_t stride,
+                int32_t count, int32_t head_size, float* const* outputs) {
+  // 16 registers: kRows * kVectors sums, kVectors values and one weight.
+  switch (rows) {
+    case 1:
+      return AccumulateRows<1, 6>(weights, corrections, values, stride, count, head_size, outputs);
+    case 2:
+      return AccumulateRows<2, 4>(weights, corrections, values, stride, count, head_size, outputs);
+    case 3:
+      return AccumulateRows<3, 3>(weights, corrections, values, stride, count, head_size, outputs);
+    default:
+      return AccumulateRows<4, 2>(weights, corrections, values, stride, count, head_size, outputs);
+  }
+}
+
+}  // namespace
+
+const AttentionMath& Avx2AttentionMath() {
+  static constexpr AttentionMath kMath{Scores, Weights, Accumulate};
+  return kMath;
+}
+
+}  // namespace naiad

@@ -1,0 +1,50 @@
+#include "kernels/packed_attention.h"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "kernels/attention_tasks.h"
+
+namespace naiad {
+namespace {
+
+Status Check(const PackedAttentionArgs& args, int64_t tokens) {
+  const AttentionLayer& layer = args.layer;
+  if (Status s = CheckLayer(layer); !s.ok()) return s;
+  if (Status s = CheckCuSeqlens(args.cu_seqlens, tokens); !s.ok()) return s;
+  const int64_t kv_size = tokens * layer.num_kv_heads * layer.head_size;
+  if (Status s = CheckSize("query", args.query.size(), tokens * layer.num_heads * layer.head_size); !s.ok()) return s;
+  if (Status s = CheckSize("key", args.key.size(), kv_size); !s.ok()) return s;
+  if (Status s = CheckSize("value", args.value.size(), kv_size); !s.ok()) return s;
+  return CheckSize("output", args.output.size(), static_cast<int64_t>(args.query.size()));
+}
+
+}  // namespace
+
+Status PackedAttention(const PackedAttentionArgs& args, const AttentionMath& math, const ParallelFor& parallel_for) {
+  const int64_t tokens = args.cu_seqlens.empty() ? 0 : args.cu_seqlens.back();
+  if (Status s = Check(args, tokens); !s.ok()) return s;
+
+  const auto range_of = [&](int32_t sequence, int32_t token) {
+    const int32_t length = args.cu_seqlens[sequence + 1] - args.cu_seqlens[sequence];
+    const int32_t position = token - args.cu_seqlens[sequence];
+    const int32_t window = args.layer.window_tokens;
+    if (window < 0) return VisibleRange{0, length - 1};
+    return VisibleRange{position - std::min(position, window), position + std::min(length - 1 - position, window)};
+  };
+  const auto attend = [&](const AttentionTask& task, std::span<const AttentionRow> rows) {
+    const int32_t length = args.cu_seqlens[task.sequence + 1] - args.cu_seqlens[task.sequence];
+    const ptrdiff_t stride = int64_t{args.layer.num_kv_heads} * args.layer.head_size;
+    const ptrdiff_t base = args.cu_seqlens[task.sequence] * stride + int64_t{task.kv_head} * args.layer.head_size;
+    AttendRows(math, args.layer, rows, [&](int32_t position) {
+      const int32_t first = position - position % kMaxTileTokens;
+      const ptrdiff_t offset = base + first * stride;
+      return KeyValueTile{args.key.data() + offset, args.value.data() + offset, stride, first,
+                          std::min(kMaxTileTokens, length - first)};
+    });
+  };
+  ForEachRowPass(args.layer, args.cu_seqlens, args.query.data(), args.output.data(), range_of, attend, parallel_for);
+  return Status::Ok();
+}
+
+}  // namespace naiad

@@ -1,0 +1,37 @@
+// Causal attention over a paged KV cache: the kernel behind naiad::PagedAttention.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "engine/status.h"
+#include "kernels/attention_math.h"
+#include "kernels/attention_rows.h"
+#include "kernels/parallel_for.h"
+
+namespace naiad {
+
+// One layer's step: T packed tokens of S sequences, M block columns, B blocks of `block_tokens` positions.
+// layer.window_tokens: a token sees itself and the window_tokens-1 before it; -1 = all before it.
+struct PagedAttentionArgs {
+  AttentionLayer layer;
+  std::span<const float> query;          // [T, num_heads * head_size]
+  std::span<const float> key;            // [T, num_kv_heads * head_size]
+  std::span<const float> value;          // [T, num_kv_heads * head_size]
+  std::span<float> key_cache;            // [B, num_kv_heads, block_tokens, head_size]
+  std::span<float> value_cache;          // [B, num_kv_heads, block_tokens, head_size]
+  std::span<const int32_t> cu_seqlens;   // [S+1]
+  std::span<const int32_t> past_lens;    // [S]
+  std::span<const int32_t> block_table;  // [S, M]
+  int32_t block_columns = 0;             // M
+  int32_t num_blocks = 0;                // B
+  int32_t block_tokens = 0;
+  std::span<float> output;  // [T, num_heads * head_size]; overlaps no input
+};
+
+// Writes the new keys and values into the cache, then lets token i of sequence s attend to positions 0 .. past_lens[s]
+// + i. kInvalidArgument, with nothing written, if the lengths do not fit together or a block that is needed is not in
+// the pool. No two sequences may write to the same block.
+Status PagedAttention(const PagedAttentionArgs& args, const AttentionMath& math, const ParallelFor& parallel_for);
+
+}  // namespace naiad

@@ -1,0 +1,27 @@
+#include "ort/custom_ops.h"
+
+#include "ort/packed_attention_op.h"
+#include "ort/paged_attention_op.h"
+
+namespace naiad {
+namespace {
+
+// Never destroyed: sessions of other static objects may still point here when statics are torn down.
+struct OpDomain {
+  OpDomain() {
+    domain.Add(&paged_attention);
+    domain.Add(&packed_attention);
+  }
+  PagedAttentionOp paged_attention;
+  PackedAttentionOp packed_attention;
+  Ort::CustomOpDomain domain{"naiad"};
+};
+
+}  // namespace
+
+OrtCustomOpDomain* NaiadOpDomain() {
+  static OpDomain& instance = *new OpDomain;
+  return instance.domain;
+}
+
+}  // namespace naiad

@@ -1,0 +1,32 @@
+// naiad::PagedAttention for ONNX Runtime.
+#pragma once
+
+#include "ort/attention_op.h"
+
+namespace naiad {
+
+class PagedAttentionOrtKernel {
+ public:
+  explicit PagedAttentionOrtKernel(const OrtKernelInfo* info);
+  OrtStatusPtr ComputeV2(OrtKernelContext* context) noexcept;
+
+ private:
+  AttentionLayer layer_;
+  const AttentionMath& math_;
+};
+
+struct PagedAttentionOp : Ort::CustomOpBase<PagedAttentionOp, PagedAttentionOrtKernel, /*WithStatus=*/true> {
+  const char* GetName() const { return "PagedAttention"; }
+  size_t GetInputTypeCount() const { return 8; }
+  ONNXTensorElementDataType GetInputType(size_t index) const {
+    return index < 5 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT : ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
+  }
+  size_t GetOutputTypeCount() const { return 3; }
+  ONNXTensorElementDataType GetOutputType(size_t) const { return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT; }
+  OrtStatusPtr CreateKernelV2(const OrtApi&, const OrtKernelInfo* info, void** kernel) const {
+    return CatchAsOrtStatus([&] { *kernel = new PagedAttentionOrtKernel(info); });  // ONNX Runtime calls KernelDestroy.
+  }
+  static OrtStatusPtr InferOutputShape(Ort::ShapeInferContext& context);
+};
+
+}  // namespace naiad
