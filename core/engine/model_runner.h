@@ -16,8 +16,8 @@ struct DecoderShape {
   int32_t block_tokens = 0;  // Positions in one block.
 };
 
-// One step's worth of packed tokens: T tokens of S sequences, L rows whose logits are wanted. Views into memory that the
-// engine owns and keeps for the whole call.
+// One step's worth of packed tokens: T tokens of S sequences, L rows whose logits are wanted. Views into memory that
+// the engine owns and keeps for the whole call.
 struct PackedBatch {
   std::span<const int64_t> input_ids;     // [T]
   std::span<const int64_t> position_ids;  // [T]
@@ -25,7 +25,7 @@ struct PackedBatch {
   std::span<const int32_t> past_lens;     // [S], tokens already in the cache
   std::span<const int32_t> block_table;   // [S, block_columns], row after row; unused entries are -1
   int32_t block_columns = 0;
-  std::span<const int64_t> logit_rows;    // [L], ascending packed rows
+  std::span<const int64_t> logit_rows;  // [L], ascending packed rows; L is at least 1
 };
 
 class ModelRunner {

@@ -1,0 +1,58 @@
+// Chooses the next token of one request.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "engine/request.h"
+#include "sampling/candidate_filters.h"
+#include "sampling/logits_rule.h"
+
+namespace naiad {
+
+// The rules that `sampling` and `min_tokens` ask for, those without effect left out, in the order in which they apply:
+//   1. logit bias  2. repetition penalty  3. presence and frequency penalty  4. minimum tokens (forbids the stop
+//   tokens)
+// Minimum tokens is last, so that nothing lifts a forbidden token again.
+[[nodiscard]] std::vector<std::unique_ptr<LogitsRule>> MakeLogitsRules(const SamplingOptions& sampling,
+                                                                       int32_t min_tokens,
+                                                                       std::span<const int32_t> stop_token_ids,
+                                                                       int32_t vocabulary_size);
+
+// The filters that `sampling` asks for, in the order in which they apply: 1. top-k  2. temperature  3. top-p  4. min-p.
+// Dividing by a temperature keeps the order of tokens, so top-k may come first and spare the others most of the work.
+// None when the temperature is 0: the choice is greedy then.
+[[nodiscard]] std::vector<std::unique_ptr<CandidateFilter>> MakeCandidateFilters(const SamplingOptions& sampling);
+
+// Working memory that requests share; the engine thread owns it.
+struct SamplerScratch {
+  std::vector<Candidate> candidates;
+  std::vector<float> model_logits;  // A row as the model gave it.
+};
+
+// What is chosen depends on the logits, the request's options and its own tokens only. Engine thread only.
+class Sampler {
+ public:
+  // `stop_token_ids` are all tokens that would end the request. Options must have been validated.
+  Sampler(const SamplingOptions& sampling, int32_t min_tokens, std::span<const int32_t> stop_token_ids,
+          int32_t vocabulary_size);
+
+  // Told of every token of the request in order.
+  void OnToken(TokenOrigin origin, int32_t token_id);
+
+  // Chooses the token that follows those seen so far; `logits` is its row and is changed. Does not count as seen until
+  // OnToken. Nothing if no token has a finite logit.
+  [[nodiscard]] std::optional<int32_t> Sample(std::span<float> logits, SamplerScratch* scratch) const;
+
+ private:
+  const bool is_greedy_;
+  const uint64_t seed_;
+  const std::vector<std::unique_ptr<LogitsRule>> rules_;
+  const std::vector<std::unique_ptr<CandidateFilter>> filters_;
+  int32_t generated_tokens_ = 0;
+};
+
+}  // namespace naiad
