@@ -15,10 +15,10 @@ fail() {
 
 # The first Debian mirror that the machine is configured with, from one-line (*.list) and deb822 (*.sources) files.
 configured_mirror() {
-  local files=()
-  shopt -s nullglob
-  files=(/etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources)
-  shopt -u nullglob
+  local file files=()
+  for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+    if [ -r "$file" ]; then files+=("$file"); fi
+  done
   [ "${#files[@]}" -gt 0 ] || return 0
   awk '
     /^[[:space:]]*#/ { next }
@@ -28,7 +28,7 @@ configured_mirror() {
         sub(/\/+$/, "", uri)
         if (uri ~ /^[a-z+]+:\/\/.*\/debian$/) { print uri; exit }
       }
-    }' "${files[@]}" 2>/dev/null
+    }' "${files[@]}"
 }
 
 [ $# -eq 1 ] || fail "usage: $0 DEST"
