@@ -1,6 +1,6 @@
 """Writes prometheus-rule.yaml: the groups of rules.yaml as the Prometheus operator wants them.
 
-`python k8s/monitoring/wrap_rules.py [DOCS_URL]` — with a DOCS_URL (https://host/path/, where your people read `docs/`) the
+`python k8s/monitoring/wrap_rules.py [DOCS_URL]`. With a DOCS_URL (https://host/path/, where your people read `docs/`) the
 runbook links become absolute.
 """
 
@@ -16,7 +16,9 @@ HEADER = "# Written by wrap_rules.py from rules.yaml: change that file, then run
 
 def wrap(rules: dict[str, Any], docs_url: str = "") -> dict[str, Any]:
     """The PrometheusRule object around the content of a rule file; `docs_url` goes before every runbook link."""
-    groups = [{**group, "rules": [_with_docs_url(rule, docs_url) for rule in group["rules"]]} for group in rules["groups"]]
+    groups = [
+        {**group, "rules": [_with_docs_url(rule, docs_url) for rule in group["rules"]]} for group in rules["groups"]
+    ]
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",

@@ -1,0 +1,21 @@
+# The three services: one image, the container's arguments say which (python -m services.generation, ...).
+# From the root of the repository:
+#   docker build -f k8s/images/services.Dockerfile -t naiad/services:0.1.0 .
+FROM python:3.11-slim AS build
+WORKDIR /source
+COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
+COPY protos protos
+COPY services services
+COPY exporters exporters
+# The wheel without extras: no torch, no transformers.
+RUN PIP_CONSTRAINT=constraints.txt pip wheel --no-cache-dir --wheel-dir /wheels .
+
+FROM python:3.11-slim
+RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
+    pip install --no-cache-dir --no-index --find-links /wheels naiad \
+ && useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin naiad
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 10001:10001
+WORKDIR /tmp
+EXPOSE 50051 50052 50053 9101 9102 9103
+CMD ["python", "-m", "services.generation"]
