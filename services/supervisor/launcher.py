@@ -1,8 +1,8 @@
 """Replaces itself with a command that the kernel kills when the supervisor dies, however it dies.
 
-Run as a script (`python -I -S launcher.py SUPERVISOR_PID COMMAND [ARGUMENT...]`) and kept free of imports from naiad, so
-that it costs a few milliseconds. The order given here outlives `exec` (prctl(2), PR_SET_PDEATHSIG); a hook run between
-fork and exec in the supervisor would not be safe, because gRPC has threads there.
+Run as a script (`python -I -S launcher.py SUPERVISOR_PID COMMAND [ARGUMENT...]`) and kept free of imports from naiad,
+so that it costs a few milliseconds. The order given here outlives `exec` (prctl(2), PR_SET_PDEATHSIG); a hook run
+between fork and exec in the supervisor would not be safe, because gRPC has threads there.
 """
 
 import ctypes

@@ -1,5 +1,6 @@
 """Finds out, before anything is started, whether a port is free and who has it."""
 
+import contextlib
 import errno
 import socket
 from collections.abc import Sequence
@@ -13,12 +14,13 @@ LISTEN_STATE = "0A"
 
 @dataclass(frozen=True)
 class PortUse:
-    """A port that a child will listen on, and the setting that changes it."""
+    """A port that a child will listen on, and the settings that change it and its address."""
 
     host: str
     port: int
     owner: str
     variable: str
+    host_variable: str = "NAIAD_HOST"
 
 
 def check_free(uses: Sequence[PortUse]) -> None:
@@ -29,43 +31,55 @@ def check_free(uses: Sequence[PortUse]) -> None:
         if other is not use:
             variables = f"{other.variable} or {use.variable}"
             raise StartError(f"port {use.port} is set for both {other.owner} and {use.owner}: change {variables}")
-        reason = _why_not_free(use.host, use.port)
-        if reason:
-            mend = f"or set {use.variable} to a free port"
-            raise StartError(f"{use.owner} cannot listen on {use.host}:{use.port}: {reason}, {mend}")
+        try:
+            _listen(use.host, use.port)
+        except OSError as error:
+            raise StartError(f"{use.owner} cannot listen on {use.host}:{use.port}: {_advice(use, error)}") from None
 
 
-def _why_not_free(host: str, port: int) -> str | None:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except socket.gaierror as error:
-        return f"the address is not known ({error.strerror}): check it"
+def _listen(host: str, port: int) -> None:
+    """Raises OSError if the port cannot be listened on."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as probe:
         # Ports that only linger in TIME_WAIT are free; one that is listened on is not.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                return f"{error.strerror}: check the address"
-            process = _listening_process(port)
-            return f"the port is in use by {process or 'another process'}: stop it"
-    return None
+        probe.bind(address)
+
+
+def _advice(use: PortUse, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        process = _listening_process(use.port) or "another process"
+        return f"the port is in use by {process}: stop it, or set {use.variable} to a free port"
+    if error.errno == errno.EACCES:
+        return f"the port is not permitted: set {use.variable} to one from 1024"
+    return f"{error.strerror}: set {use.host_variable} to an address of this machine"
 
 
 def _listening_process(port: int) -> str | None:
     """Name and id of the process that listens on `port`; None when the kernel does not show it to us."""
-    inodes = _listening_inodes(port)
+    sockets = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            links = {str(descriptor.readlink()) for descriptor in (process / "fd").iterdir()}
-            if any(f"socket:[{inode}]" in links for inode in inodes):
-                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                return f"process {process.name} ({command[:80]})"
-        except OSError:
-            # Gone in the meantime, or another user's.
-            continue
+        if not sockets.isdisjoint(_open_files(process)):
+            return f"process {process.name} ({_command_line(process)[:80]})"
     return None
+
+
+def _command_line(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return "just ended"
+
+
+def _open_files(process: Path) -> set[str]:
+    """What the descriptors of a process point to; none when it is gone or another user's."""
+    links = set()
+    with contextlib.suppress(OSError):
+        for descriptor in (process / "fd").iterdir():
+            # Descriptors come and go meanwhile, the one that lists them among them.
+            with contextlib.suppress(OSError):
+                links.add(str(descriptor.readlink()))
+    return links
 
 
 def _listening_inodes(port: int) -> set[str]:

@@ -44,7 +44,7 @@ LOG_PREFIX = re.compile(r"^[A-Z]\d{4} [\d:.]+ \d+ \S+\] ")
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where one part listens. `variable` and `metrics_variable` are the settings of its ports."""
+    """Where one part listens. The variables are the settings of its ports and host."""
 
     name: str
     host: str
@@ -52,6 +52,7 @@ class Endpoint:
     metrics_port: int
     variable: str
     metrics_variable: str
+    host_variable: str
 
     @property
     def address(self) -> str:
@@ -65,9 +66,10 @@ class Endpoint:
 
     def port_uses(self) -> list[ports.PortUse]:
         """Both ports, to be checked before the start."""
+        metrics = f"{self.name} metrics"
         return [
-            ports.PortUse(self.host, self.port, self.name, self.variable),
-            ports.PortUse(self.host, self.metrics_port, f"{self.name} metrics", self.metrics_variable),
+            ports.PortUse(self.host, self.port, self.name, self.variable, self.host_variable),
+            ports.PortUse(self.host, self.metrics_port, metrics, self.metrics_variable, self.host_variable),
         ]
 
 
@@ -179,6 +181,7 @@ def _triton_endpoint(settings: SupervisorSettings) -> Endpoint:
         metrics_port=settings.triton_metrics_port or _free_port(settings.triton_host),
         variable="NAIAD_TRITON_GRPC_PORT",
         metrics_variable="NAIAD_TRITON_METRICS_PORT",
+        host_variable="NAIAD_TRITON_HOST",
     )
 
 
@@ -193,6 +196,7 @@ def _service_endpoint(
         metrics_port=settings.metrics_port or _free_port(settings.host),
         variable=f"{prefix}_PORT",
         metrics_variable=f"{prefix}_METRICS_PORT",
+        host_variable="NAIAD_HOST",
     )
 
 
