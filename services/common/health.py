@@ -17,30 +17,33 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 OVERALL = ""
+# Always SERVING: answered by the event loop, so it says that the process lives, whatever else is down.
+LIVENESS = "liveness"
 MAX_WATCHERS = 1000
 
 
 class HealthService(health_pb2_grpc.HealthServicer):
-    """Health of this process. All names start NOT_SERVING; after `shut_down` they stay so."""
+    """Health of this process. All names but LIVENESS start NOT_SERVING; after `shut_down` they stay so."""
 
     def __init__(self, service_names: Iterable[str]) -> None:
         self._status: dict[str, Any] = dict.fromkeys((OVERALL, *service_names), NOT_SERVING)
+        self._status[LIVENESS] = SERVING
         self._wakers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._shut_down = False
 
     def set_serving(self, serving: bool) -> None:
-        """Sets the status of all names, overall included."""
+        """Sets the status of all names, overall included, LIVENESS not."""
         if not self._shut_down:
             self._set_all(SERVING if serving else NOT_SERVING)
 
     def shut_down(self) -> None:
-        """Sets all names to NOT_SERVING, for good."""
+        """Sets all names but LIVENESS to NOT_SERVING, for good."""
         self._shut_down = True
         self._set_all(NOT_SERVING)
 
     def _set_all(self, status: Any) -> None:
         for name, old in self._status.items():
-            if old != status:
+            if name != LIVENESS and old != status:
                 self._status[name] = status
                 for waker in self._wakers[name]:
                     waker.set()
