@@ -1,7 +1,7 @@
 """Writes prometheus-rule.yaml: the groups of rules.yaml as the Prometheus operator wants them.
 
-`python k8s/monitoring/wrap_rules.py [DOCS_URL]`. With a DOCS_URL (https://host/path/, where your people read `docs/`) the
-runbook links become absolute.
+`python k8s/monitoring/wrap_rules.py [DOCS_URL]`. With a DOCS_URL (https://host/path/, where your people read `docs/`)
+the runbook links become absolute.
 """
 
 import sys
