@@ -1,0 +1,182 @@
+#include "config/triton_config.h"
+
+#include <charconv>
+#include <limits>
+
+#include "config/field_reader.h"
+
+namespace naiad {
+namespace {
+
+constexpr char kDocument[] = "config.pbtxt";
+constexpr int64_t kMostBytes = int64_t{1} << 46;
+
+// A tensor as the contract declares it.
+struct Tensor {
+  std::string_view name;
+  std::string_view data_type;
+  bool required = false;
+};
+
+// The text at `key`, or "" if there is none.
+std::string TextAt(const nlohmann::json& value, const char* key) {
+  if (!value.is_object()) return "";
+  const auto found = value.find(key);
+  return found != value.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+std::vector<Tensor> InputsOf(Task task) {
+  if (task == Task::kGenerate) {
+    return {{"input_ids", "TYPE_INT32", true},
+            {"stop_token_ids", "TYPE_INT32"},
+            {"logit_bias_ids", "TYPE_INT32"},
+            {"logit_bias_values", "TYPE_FP32"}};
+  }
+  return {
+      {"input_ids", "TYPE_INT32", true}, {"sequence_lengths", "TYPE_INT32", true}, {"token_type_ids", "TYPE_INT32"}};
+}
+
+std::vector<Tensor> OutputsOf(Task task) {
+  switch (task) {
+    case Task::kGenerate:
+      return {{"output_ids", "TYPE_INT32", true}, {"output_log_probs", "TYPE_FP32"},
+              {"top_log_prob_ids", "TYPE_INT32"}, {"top_log_prob_values", "TYPE_FP32"},
+              {"context_log_probs", "TYPE_FP32"}, {"context_top_ids", "TYPE_INT32"},
+              {"context_top_values", "TYPE_FP32"}};
+    case Task::kEmbed:
+      return {{"embeddings", "TYPE_FP32", true}, {"hidden_states", "TYPE_FP32"}};
+    case Task::kClassify:
+      return {{"logits", "TYPE_FP32", true}};
+  }
+  return {};
+}
+
+void CheckTensors(FieldReader& reader, std::string_view list, const std::vector<Tensor>& known) {
+  std::vector<bool> seen(known.size(), false);
+  for (const auto& entry : reader.Array(list)) {
+    const std::string name = TextAt(entry, "name");
+    const std::string data_type = TextAt(entry, "data_type");
+    size_t index = 0;
+    while (index < known.size() && known[index].name != name) ++index;
+    if (index == known.size()) {
+      reader.Fail(list, "has the unknown tensor \"" + name + "\"");
+      return;
+    }
+    if (known[index].data_type != data_type) {
+      reader.Fail(
+          list, "\"" + name + "\" has data_type " + data_type + "; it must be " + std::string(known[index].data_type));
+    }
+    seen[index] = true;
+  }
+  for (size_t index = 0; index < known.size(); ++index) {
+    if (known[index].required && !seen[index]) {
+      reader.Fail(list, "lacks the tensor \"" + std::string(known[index].name) + "\"");
+    }
+  }
+}
+
+void CheckBatching(FieldReader& reader) {
+  if (reader.Int("max_batch_size", {0, std::numeric_limits<int32_t>::max()}) != 0) {
+    reader.Fail("max_batch_size", "must be 0: the backend batches by itself");
+  }
+  for (const std::string_view key : {"dynamic_batching", "sequence_batching", "ensemble_scheduling"}) {
+    if (reader.Has(key)) reader.Fail(key, "must not be set: the backend batches by itself");
+  }
+}
+
+void CheckInstances(FieldReader& reader) {
+  if (!reader.Has("instance_group")) return;
+  int64_t count = 0;
+  for (const auto& group : reader.Array("instance_group")) {
+    const std::string kind = TextAt(group, "kind");
+    if (kind != "KIND_CPU") reader.Fail("instance_group.kind", "is " + kind + "; it must be KIND_CPU");
+    const auto number = group.find("count");
+    count += number != group.end() && number->is_number_integer() ? number->get<int64_t>() : 1;
+  }
+  if (count != 1) {
+    reader.Fail("instance_group.count", "is " + std::to_string(count) + "; it must be 1, one engine a model");
+  }
+}
+
+void CheckDecoupled(FieldReader& reader, Task task) {
+  bool decoupled = false;
+  if (reader.Has("model_transaction_policy")) {
+    FieldReader policy = reader.Object("model_transaction_policy");
+    decoupled = policy.Has("decoupled") && policy.Bool("decoupled");
+  }
+  const bool wanted = task == Task::kGenerate;
+  if (decoupled != wanted) {
+    reader.Fail("model_transaction_policy.decoupled", std::string("is ") + (decoupled ? "true" : "false") +
+                                                          "; it must be " + (wanted ? "true" : "false") + " for task " +
+                                                          std::string(TaskName(task)));
+  }
+}
+
+// Memory of one KV block over all layers: float keys and values.
+int64_t BlockBytes(const DecoderConfig& decoder) {
+  return int64_t{2} * static_cast<int64_t>(sizeof(float)) * decoder.num_layers * decoder.num_kv_heads *
+         decoder.head_size * decoder.kv_block_tokens;
+}
+
+// Reads `parameters`, whose values are {"string_value": TEXT}.
+class ParameterReader {
+ public:
+  ParameterReader(FieldReader& parameters, const nlohmann::json& values) : reader_(parameters), values_(values) {}
+
+  // Sets `target` if the key is there.
+  template <typename Number>
+  void Read(std::string_view key, IntRange range, Number* target) {
+    const auto found = values_.find(key);
+    if (found == values_.end()) return;
+    const std::string text = TextAt(*found, "string_value");
+    int64_t number = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    const bool whole = error == std::errc() && end == text.data() + text.size();
+    if (!whole || number < range.low || number > range.high) {
+      reader_.Fail(key, "is \"" + text + "\"; it must be an integer from " + std::to_string(range.low) + " to " +
+                            std::to_string(range.high));
+      return;
+    }
+    *target = static_cast<Number>(number);
+  }
+
+ private:
+  FieldReader& reader_;
+  const nlohmann::json& values_;
+};
+
+void ReadParameters(FieldReader& reader, const nlohmann::json& triton_config, ModelConfig* config) {
+  if (!reader.Has("parameters")) return;
+  FieldReader parameters = reader.Object("parameters");
+  if (!reader.ok()) return;
+  ParameterReader values(parameters, triton_config.at("parameters"));
+  EngineLimits& limits = config->limits;
+  if (config->task == Task::kGenerate) {
+    parameters.AllowOnly(
+        {"kv_cache_bytes", "max_step_tokens", "max_active_requests", "max_waiting_requests", "intra_op_threads"});
+    values.Read("kv_cache_bytes", {BlockBytes(config->decoder), kMostBytes}, &limits.kv_cache_bytes);
+    values.Read("max_step_tokens", {2, 65'536}, &limits.max_step_tokens);
+    values.Read("max_active_requests", {1, 4'096}, &limits.max_active_requests);
+  } else {
+    parameters.AllowOnly({"max_batch_tokens", "max_waiting_requests", "intra_op_threads"});
+    values.Read("max_batch_tokens", {1, 1'048'576}, &limits.max_batch_tokens);
+  }
+  values.Read("max_waiting_requests", {1, 1'048'576}, &limits.max_waiting_requests);
+  values.Read("intra_op_threads", {0, 1'024}, &limits.intra_op_threads);
+}
+
+}  // namespace
+
+Status ReadTritonConfig(const nlohmann::json& triton_config, ModelConfig* config) {
+  Status status;
+  FieldReader reader(triton_config, kDocument, "", &status);
+  CheckBatching(reader);
+  CheckInstances(reader);
+  CheckDecoupled(reader, config->task);
+  CheckTensors(reader, "input", InputsOf(config->task));
+  CheckTensors(reader, "output", OutputsOf(config->task));
+  ReadParameters(reader, triton_config, config);
+  return status;
+}
+
+}  // namespace naiad
