@@ -1,0 +1,46 @@
+"""What an export is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Task = Literal["generate", "embed", "classify"]
+TaskChoice = Literal["generate", "embed", "classify", "auto"]
+Weights = Literal["fp32", "int8", "int4"]
+WeightsChoice = Literal["fp32", "int8", "int4", "default"]
+
+TASKS: tuple[TaskChoice, ...] = ("auto", "generate", "embed", "classify")
+WEIGHTS: tuple[WeightsChoice, ...] = ("default", "fp32", "int8", "int4")
+
+# Part of every entry: raised when the same checkpoint would be exported differently, so that old entries are redone.
+EXPORTER_VERSION = 1
+
+
+def no_progress(_phase: str, _seconds: float | None) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """One export.
+
+    checkpoint: a directory with safetensors, a .gguf file, or a hub id.
+    name: of the entry; letters, digits, '_' and '-'.
+    weights: "default" takes the measured choice of the task (docs/decisions/0003-default-weights.md).
+    model_parameters: written to config.pbtxt as they are (docs/contracts.md section 1).
+    on_phase: called with (phase, None) when a phase starts and (phase, seconds) when it ends.
+    """
+
+    checkpoint: str
+    name: str
+    repository: Path = Path("model_repository")
+    task: TaskChoice = "auto"
+    weights: WeightsChoice = "default"
+    force: bool = False
+    ops_library: Path | None = None
+    model_parameters: dict[str, str] = field(default_factory=dict)
+    source_hash: str | None = None
+    on_phase: Callable[[str, float | None], None] = no_progress

@@ -1,0 +1,254 @@
+"""The export: load, trace, optimise, quantise, verify, write. Nothing reaches the repository before all of it succeeded."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from exporters.decoder_graph import DecoderShape, decoder_shape, export_decoder
+from exporters.encoder_graph import EncoderShape, encoder_shape, export_encoder
+from exporters.encoder_heads import activation, labels, pooling, trained_length_tokens
+from exporters.errors import ExportError
+from exporters.loading import choose_task, load_model, load_tokenizer, reference_attention
+from exporters.manifest import MANIFEST_FILE, Manifest, describe_files
+from exporters.optimise import optimise
+from exporters.options import EXPORTER_VERSION, ExportOptions, Task, Weights
+from exporters.quality import check_perplexity, perplexity, quality_text
+from exporters.quantise import quantise
+from exporters.runtime import find_ops_library, open_session
+from exporters.source import Source, find_source, first_line, source_hash
+from exporters.tokenizer_files import special_tokens, write_tokenizer
+from exporters.triton_config import triton_config
+from exporters.verify_decoder import verify_decoder
+from exporters.verify_encoder import compare_quantised, verify_encoder
+from exporters.writer import publish, refuse_existing, staging
+
+# Measured: docs/decisions/0003-default-weights.md.
+DEFAULT_WEIGHTS: dict[Task, Weights] = {"generate": "int8", "embed": "fp32", "classify": "fp32"}
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_GRAPH, _GRAPH_DATA = "model.onnx", "model.onnx.data"
+_FLOAT_FOLDER = ".fp32"
+# Tensors smaller than this stay inside model.onnx.
+_INLINE_BYTES = 1024
+
+
+@dataclass
+class _Export:
+    """What one export knows so far."""
+
+    options: ExportOptions
+    source: Source
+    task: Task
+    weights: Weights
+    ops_library: Path
+    model: Any = None
+    tokenizer: Any = None
+    shape: Any = None
+    text_ids: list[int] | None = None
+
+
+def export_checkpoint(options: ExportOptions) -> Manifest:
+    """Exports a checkpoint into the repository and returns the manifest of the new entry.
+
+    Raises ExportError, with one line that says what is wrong, and then leaves the repository as it was.
+    """
+    if not _NAME.fullmatch(options.name):
+        raise ExportError(f"'{options.name}' is no model name: use letters, digits, '_' and '-'")
+    refuse_existing(options.repository, options.name, options.force)
+    source = find_source(options.checkpoint)
+    task = choose_task(source, options.task)
+    weights: Weights = DEFAULT_WEIGHTS[task] if options.weights == "default" else options.weights
+    export = _Export(options, source, task, weights, find_ops_library(options.ops_library))
+    with _quiet_libraries(), staging(options.repository, options.name) as folder:
+        with _phase(options, "load"):
+            _load(export)
+        with _phase(options, "export"):
+            graph = _trace(export)
+        with _phase(options, "optimise"):
+            optimise(graph)
+        manifest = _verify_and_quantise(export, graph, folder)
+        with _phase(options, "write"):
+            _write_texts(export, manifest, folder)
+            publish(folder, options.repository, options.name, options.force)
+    return manifest
+
+
+@contextmanager
+def _phase(options: ExportOptions, name: str) -> Iterator[None]:
+    options.on_phase(name, None)
+    begin = time.perf_counter()
+    yield
+    options.on_phase(name, time.perf_counter() - begin)
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """torch and transformers talk about their own affairs while they load and trace; an export's output is its phases."""
+    import logging
+
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _load(export: _Export) -> None:
+    export.model = load_model(export.source, export.task)
+    export.tokenizer = load_tokenizer(export.source)
+    if export.task == "generate":
+        export.shape = decoder_shape(export.model.config)
+    else:
+        export.shape = encoder_shape(export.model, trained_length_tokens(export.source.directory))
+    ids = export.tokenizer(quality_text(), add_special_tokens=False, truncation=False)["input_ids"]
+    if not ids or max(ids) >= export.shape.vocabulary_size:
+        raise ExportError(f"{export.source.asked}: its tokenizer gives token ids that its vocabulary does not have")
+    export.text_ids = ids
+
+
+def _trace(export: _Export) -> Any:
+    try:
+        if export.task == "generate":
+            return export_decoder(export.model, export.shape)
+        return export_encoder(export.model, export.shape, export.task)
+    except ExportError:
+        raise
+    except Exception as error:  # torch wraps whatever went wrong, ours included, in errors of its own
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ExportError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:
+            raise cause from None
+        architecture = type(export.model).__name__
+        raise ExportError(f"{architecture} cannot be traced into a packed graph: {first_line(error)}") from error
+    finally:
+        reference_attention(export.model)
+
+
+def _verify_and_quantise(export: _Export, graph: Any, folder: Path) -> Manifest:
+    """Verifies the float graph first; the quantised one is then measured against it."""
+    quantised = export.weights != "fp32"
+    float_folder = folder / (_FLOAT_FOLDER if quantised else "1")
+    _save(graph, float_folder)
+    with _phase(export.options, "verify"):
+        session = open_session(float_folder / _GRAPH, export.ops_library)
+        parity = _verify(export, session)
+    quality: dict[str, Any] = {}
+    if export.task == "generate":
+        with _phase(export.options, "measure"):
+            quality = _perplexity_report(export, session)
+    if quantised:
+        with _phase(export.options, "quantise"):
+            bits: Literal[4, 8] = 4 if export.weights == "int4" else 8
+            quality["quantised_products"] = quantise(graph, bits)
+            _save(graph, folder / "1")
+        with _phase(export.options, "measure"):
+            small = open_session(folder / "1" / _GRAPH, export.ops_library)
+            quality |= _measure_quantised(export, session, small, quality)
+        del small
+        shutil.rmtree(float_folder)
+    return _manifest(export, parity, quality)
+
+
+def _verify(export: _Export, session: Any) -> dict[str, Any]:
+    assert export.text_ids is not None
+    if export.task == "generate":
+        return verify_decoder(export.model, session, export.shape, export.text_ids)
+    return verify_encoder(export.model, session, export.shape, export.text_ids, export.task)
+
+
+def _perplexity_report(export: _Export, session: Any) -> dict[str, Any]:
+    assert export.text_ids is not None
+    return {
+        "text": "exporters/data/quality_text.txt",
+        "text_tokens": len(export.text_ids),
+        "perplexity_fp32": perplexity(session, export.shape, export.text_ids),
+    }
+
+
+def _measure_quantised(export: _Export, session: Any, small: Any, quality: dict[str, Any]) -> dict[str, Any]:
+    assert export.text_ids is not None
+    if export.task != "generate":
+        return compare_quantised(session, small, export.shape, export.text_ids, export.task)
+    value = perplexity(small, export.shape, export.text_ids)
+    check_perplexity(export.weights, value, quality["perplexity_fp32"])
+    return {
+        f"perplexity_{export.weights}": value,
+        "perplexity_increase": value / quality["perplexity_fp32"] - 1.0,
+    }
+
+
+def _save(graph: Any, folder: Path) -> None:
+    import onnx_ir
+
+    folder.mkdir(exist_ok=True)
+    onnx_ir.save(graph, folder / _GRAPH, external_data=_GRAPH_DATA, size_threshold_bytes=_INLINE_BYTES)
+
+
+def _manifest(export: _Export, parity: dict[str, Any], quality: dict[str, Any]) -> Manifest:
+    shape, config = export.shape, export.model.config
+    source = {
+        "checkpoint": Path(export.source.asked).name if Path(export.source.asked).exists() else export.source.asked,
+        "sha256": export.options.source_hash or source_hash(export.source),
+        "exporter_version": EXPORTER_VERSION,
+        "weights": export.weights,
+    }
+    return Manifest(
+        name=export.options.name,
+        task=export.task,
+        architecture=str(config.model_type),
+        precision=export.weights,
+        limits={
+            "context_length_tokens": shape.context_length_tokens,
+            "vocabulary_size": shape.vocabulary_size,
+        },
+        special_tokens=special_tokens(export.model, export.tokenizer),
+        decoder=_decoder_section(shape) if export.task == "generate" else None,
+        encoder=_encoder_section(export, shape) if export.task != "generate" else None,
+        labels=labels(config) if export.task == "classify" else None,
+        parity=parity,
+        quality=quality,
+        source=source,
+    )
+
+
+def _decoder_section(shape: DecoderShape) -> dict[str, Any]:
+    section = asdict(shape)
+    for elsewhere in ("vocabulary_size", "context_length_tokens"):
+        del section[elsewhere]
+    return section
+
+
+def _encoder_section(export: _Export, shape: EncoderShape) -> dict[str, Any]:
+    method, normalize = pooling(export.source.directory)
+    return {
+        "hidden_size": shape.hidden_size,
+        "pooling": method,
+        "normalize": normalize,
+        "uses_token_type_ids": shape.uses_token_type_ids,
+        "activation": activation(export.model.config) if export.task == "classify" else "none",
+    }
+
+
+def _write_texts(export: _Export, manifest: Manifest, folder: Path) -> None:
+    write_tokenizer(export.tokenizer, folder)
+    width = len(manifest.labels) if manifest.labels else getattr(export.shape, "hidden_size", 0)
+    config = triton_config(export.options.name, export.task, width, export.options.model_parameters)
+    (folder / "config.pbtxt").write_text(config, encoding="utf-8")
+    manifest.files.update(describe_files(folder))
+    (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
