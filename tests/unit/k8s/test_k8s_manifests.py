@@ -23,7 +23,7 @@ KUBERNETES_VERSION = "1.34"  # preStop's `sleep` is stable from here on
 KUSTOMIZATIONS = ["base", "overlays/single-node", "overlays/production"]
 # Kinds of the Prometheus operator: their schemas are not in kubernetes-validate.
 OPERATOR_KINDS = {"PodMonitor", "PrometheusRule"}
-SETTINGS = {
+SETTINGS: dict[str, type[TokenizationSettings] | type[GenerationSettings] | type[ClassificationSettings]] = {
     "naiad-tokenization": TokenizationSettings,
     "naiad-generation": GenerationSettings,
     "naiad-classification": ClassificationSettings,

@@ -28,7 +28,7 @@ Promtool = Callable[..., "subprocess.CompletedProcess[str]"]
 def contract_metrics() -> dict[str, str]:
     """Name -> kind (or "" where the contract leaves it to the services) of section 6 of docs/contracts.md."""
     section = (ROOT / "docs" / "contracts.md").read_text().split("## 6. Metrics")[1].split("\n## ")[0]
-    kinds = {}
+    kinds: dict[str, str] = {}
     for line in section.splitlines():
         cells = [cell.strip() for cell in line.strip("| ").replace("\\|", "/").split("|")]
         kind = cells[-1] if line.startswith("|") else ""
@@ -145,7 +145,7 @@ def test_the_metric_finder_sees_a_name_wherever_promql_allows_one() -> None:
 
 
 def test_every_query_of_the_dashboard_is_valid_promql(promtool: Promtool, tmp_path: Path) -> None:
-    rules = []
+    rules: list[dict[str, str]] = []
     for panel in panels():
         for target in panel["targets"]:
             expression = (
