@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from tokenizers import Encoding, Tokenizer
@@ -12,6 +13,7 @@ REPLACEMENT = "\ufffd"
 # A token window that still ends in U+FFFD after this many tokens is not an unfinished character any more.
 MAX_HELD_TOKENS = 64
 CONTEXT_TOKENS = 8
+MAX_CACHED_TOKENS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class TextTokenizer:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self.vocabulary_size = tokenizer.get_vocab_size(with_added_tokens=True)
+        # One token as text, special ones included; part of a character becomes U+FFFD.
+        self.token_text = lru_cache(maxsize=MAX_CACHED_TOKENS)(self._token_text)
         self.special_ids = frozenset(
             token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special
         )
@@ -75,8 +79,7 @@ class TextTokenizer:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
         return text
 
-    def token_text(self, token_id: int) -> str:
-        """One token as text, special ones included; part of a character becomes U+FFFD."""
+    def _token_text(self, token_id: int) -> str:
         return self.decode((token_id,), skip_special_tokens=False)
 
     def check_ids(self, ids: Sequence[int], field: str, vocabulary_size: int) -> None:

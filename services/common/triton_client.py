@@ -16,8 +16,9 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from services.common.errors import NaiadError, Reason
+from services.common.infer_reply import FINISH_REASON, InferReply
 from services.common.status import error_from_triton
-from services.common.triton_messages import InferReply, infer_request, read_reply
+from services.common.triton_messages import infer_request, read_reply
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -263,11 +264,19 @@ class TritonStream:
             request.close()
             request.fail(NaiadError(Reason.INTERNAL, f"unreadable response of Triton: {error}"))
             return
-        if reply.final and "finish_reason" not in reply.parameters and request.stopped and not reply.outputs:
+        finish_reason = reply.parameters.get(FINISH_REASON)
+        if reply.final and finish_reason is None and request.stopped and not reply.outputs:
             return  # the answer to our stop message; the request's own last reply is still to come
         if reply.final:
             self.forget(request)
-        request.deliver(reply)
+        if finish_reason == "error":
+            request.fail(self._reported_error(reply))
+        else:
+            request.deliver(reply)
+
+    def _reported_error(self, reply: InferReply) -> NaiadError:
+        name, message = str(reply.parameters.get("error_code", "")), str(reply.parameters.get("error_message", ""))
+        return error_from_triton(grpc.StatusCode.UNKNOWN, f"[{name}] {message}", self._channel.retry_after_ms)
 
 
 async def _write_all(call: Any, outbox: asyncio.Queue[Any]) -> None:

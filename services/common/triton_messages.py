@@ -1,28 +1,15 @@
 """Triton's infer messages: build requests from numpy arrays, read tensors and parameters from responses."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tritonclient.grpc import service_pb2
 
-ParameterValue = bool | int | float | str
-Array = npt.NDArray[Any]
+from services.common.infer_reply import Array, InferReply, ParameterValue
 
 _DATATYPES: dict[str, np.dtype[Any]] = {"INT32": np.dtype("<i4"), "INT64": np.dtype("<i8"), "FP32": np.dtype("<f4")}
 _NAMES = {dtype: name for name, dtype in _DATATYPES.items()}
-_INT64_BITS = 64
-
-
-@dataclass(frozen=True)
-class InferReply:
-    """One response: tensors by name (read-only views), parameters by name, and whether it is the request's last."""
-
-    outputs: Mapping[str, Array]
-    parameters: Mapping[str, ParameterValue]
-    final: bool
 
 
 def infer_request(
@@ -54,11 +41,6 @@ def _set_parameter(parameter: Any, value: ParameterValue) -> None:
         parameter.double_param = value
     else:
         parameter.string_param = value
-
-
-def signed_bits(value: int) -> int:
-    """The bits of an unsigned 64-bit number as a signed one, which is what a parameter carries."""
-    return value - (1 << _INT64_BITS) if value >= 1 << (_INT64_BITS - 1) else value
 
 
 def read_reply(response: Any) -> InferReply:

@@ -1,0 +1,164 @@
+"""Models as text: their tokenizers and chat templates, loaded once, and tokenization off the event loop."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from services.common.chat_template import ChatTemplateRenderer, Message
+from services.common.errors import NaiadError, Reason, invalid_field
+from services.common.metrics import ServiceMetrics
+from services.common.registry import ModelEntry, ModelRegistry, Task
+from services.common.settings import CommonSettings
+from services.common.tokenizer import TextTokenizer
+
+# Shorter texts are tokenized faster than a thread is reached.
+INLINE_BYTES = 1024
+_MAX_THREADS = 4
+_log = logging.getLogger(__name__)
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """One loaded model: manifest, tokenizer, and template text (None when it has none)."""
+
+    entry: ModelEntry
+    tokenizer: TextTokenizer
+    chat_template: str | None
+
+    def special_tokens(self) -> dict[str, str]:
+        """Special tokens by the names that templates use."""
+        first_eos = self.entry.eos_ids[0] if self.entry.eos_ids else None
+        ids = {"bos_token": self.entry.bos_id, "eos_token": first_eos, "pad_token": self.entry.pad_id}
+        return {name: self.tokenizer.token_text(token) for name, token in ids.items() if token is not None}
+
+
+class TextModels:
+    """Loads models of the registry on demand and keeps them until their files change."""
+
+    def __init__(self, registry: ModelRegistry, settings: CommonSettings, metrics: ServiceMetrics) -> None:
+        self.registry = registry
+        self._metrics = metrics
+        self._retry_after_ms = settings.retry_after_ms
+        self._limit_bytes = settings.tokenizer_inflight_bytes
+        self._inflight_bytes = 0
+        self._renderer = ChatTemplateRenderer(settings.chat_template_timeout_ms)
+        self._loaded: dict[str, tuple[tuple[int, ...], TextModel]] = {}
+        self._broken: dict[str, tuple[int, ...]] = {}
+        self._load_lock = asyncio.Lock()
+        self._threads = ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), "tokenizer")
+
+    async def load_all(self, *tasks: Task) -> None:
+        """Loads the models of these tasks (none given: of all) ahead of calls; one that cannot be loaded is logged."""
+        for entry in self.registry.with_task(*(tasks or Task)):
+            try:
+                model = await self._load(entry)
+            except NaiadError:
+                continue  # logged
+            if model.chat_template is not None:
+                await self._renderer.start()
+
+    async def get(self, name: str, *tasks: Task) -> TextModel:
+        """The model called `name`. Raises MODEL_NOT_FOUND, WRONG_TASK, or INTERNAL when its files are broken."""
+        return await self._load(self.registry.get(name, *tasks))
+
+    def loaded(self) -> list[TextModel]:
+        """Loaded models that are still in the repository, in alphabetical order."""
+        return [self._loaded[name][1] for name in self.registry.entries() if name in self._loaded]
+
+    async def _load(self, entry: ModelEntry) -> TextModel:
+        stamp = _stamp(entry)
+        loaded = self._loaded.get(entry.name)
+        if loaded is None or loaded[0] != stamp or loaded[1].entry != entry:
+            async with self._load_lock:
+                loaded = self._loaded.get(entry.name)
+                if loaded is None or loaded[0] != stamp or loaded[1].entry != entry:
+                    self._loaded[entry.name] = loaded = (stamp, await self._load_files(entry, stamp))
+        return loaded[1]
+
+    async def _load_files(self, entry: ModelEntry, stamp: tuple[int, ...]) -> TextModel:
+        if self._broken.get(entry.name) == stamp:  # reading the same files again would end the same
+            raise NaiadError(Reason.INTERNAL, f"files of model {entry.name} cannot be used")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, _load_model, entry)
+        except NaiadError as error:
+            self._broken[entry.name] = stamp
+            _log.error("model cannot be used", extra={"fields": {"model": entry.name, "error": error.message}})
+            raise
+
+    async def render_chat(
+        self, model: TextModel, messages: Sequence[Message], add_generation_prompt: bool, field: str
+    ) -> str:
+        """The conversation as the model's text. Raises FAILED_PRECONDITION when it has no template."""
+        if model.chat_template is None:
+            raise NaiadError(Reason.WRONG_TASK, f"model: {model.entry.name!r} has no chat template")
+        return await self._renderer.render(
+            model.chat_template, messages, add_generation_prompt, model.special_tokens(), field
+        )
+
+    async def run(self, text_bytes: int, work: Callable[[], ResultT]) -> ResultT:
+        """Runs tokenizer work, in a thread unless the text is short. Raises OVERLOADED when there is too much of it."""
+        if text_bytes <= INLINE_BYTES:
+            return work()
+        if self._inflight_bytes and self._inflight_bytes + text_bytes > self._limit_bytes:
+            raise NaiadError(Reason.OVERLOADED, "too much text is being tokenized", retry_after_ms=self._retry_after_ms)
+        self._inflight_bytes += text_bytes
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        future.add_done_callback(lambda _: self._release(text_bytes))
+        return await asyncio.shield(future)  # the work goes on without its caller, and counts until it ends
+
+    def _release(self, text_bytes: int) -> None:
+        self._inflight_bytes -= text_bytes
+
+    def count_tokens(self, model: TextModel, tokens: int) -> None:
+        """Notes tokenized tokens in the metrics."""
+        self._metrics.tokenized_tokens.labels(model.entry.name).inc(tokens)
+
+    async def close(self) -> None:
+        """Ends threads and the template process."""
+        await self._renderer.close()
+        self._threads.shutdown(wait=True)
+
+
+def _stamp(entry: ModelEntry) -> tuple[int, ...]:
+    paths = [entry.tokenizer_path] + ([entry.chat_template_path] if entry.chat_template_path else [])
+    try:
+        return tuple(path.stat().st_mtime_ns for path in paths)
+    except OSError:
+        return ()
+
+
+def _load_model(entry: ModelEntry) -> TextModel:
+    try:
+        template = entry.chat_template_path.read_text(encoding="utf-8") if entry.chat_template_path else None
+        return TextModel(entry, TextTokenizer.from_file(entry.tokenizer_path), template)
+    except (OSError, ValueError) as error:
+        raise NaiadError(Reason.INTERNAL, f"files of model {entry.name} cannot be used: {error}") from error
+
+
+MAX_TEXT_BYTES = 1024 * 1024
+MAX_TEXTS = 10_000
+MAX_MESSAGES = 1_000
+ROLES = ("system", "user", "assistant")
+
+
+def text_is_too_long(text: str) -> bool:
+    """Whether the text has more than MAX_TEXT_BYTES bytes of UTF-8."""
+    if len(text) * 4 <= MAX_TEXT_BYTES:
+        return False
+    return len(text) > MAX_TEXT_BYTES or len(text.encode()) > MAX_TEXT_BYTES
+
+
+def check_messages(messages: Sequence[Message], field: str) -> None:
+    """Raises INVALID_FIELD unless there are 1 to 1,000 messages with known roles and at most 1 MiB of text together."""
+    if not 1 <= len(messages) <= MAX_MESSAGES:
+        raise invalid_field(field, f"{len(messages)} messages; 1 to {MAX_MESSAGES} are allowed")
+    for index, message in enumerate(messages):
+        if message.role not in ROLES:
+            raise invalid_field(f"{field}[{index}].role", f"{message.role[:40]!r} is none of {', '.join(ROLES)}")
+    if sum(len(message.content.encode()) for message in messages) > MAX_TEXT_BYTES:
+        raise invalid_field(field, f"the contents have more than {MAX_TEXT_BYTES} bytes together")

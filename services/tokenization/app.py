@@ -1,0 +1,35 @@
+"""Puts the tokenization service together."""
+
+from contextlib import AsyncExitStack
+
+import grpc
+from naiad.v1 import tokenization_pb2, tokenization_pb2_grpc
+
+from services.common.health import HealthService
+from services.common.metrics import ServiceMetrics
+from services.common.registry import ModelRegistry
+from services.common.server import ServiceApp
+from services.common.settings import TokenizationSettings
+from services.common.text_models import TextModels
+from services.tokenization.logic import TokenizationLogic
+from services.tokenization.servicer import TokenizationServicer
+
+SERVICE_NAME: str = tokenization_pb2.DESCRIPTOR.services_by_name["TokenizationService"].full_name
+
+
+def build(settings: TokenizationSettings) -> ServiceApp:
+    """The service, ready to be run."""
+    metrics = ServiceMetrics()
+    health = HealthService((SERVICE_NAME,))
+    models = TextModels(ModelRegistry(settings.model_repository), settings, metrics)
+    servicer = TokenizationServicer(TokenizationLogic(models))
+
+    def add_servicer(server: grpc.aio.Server) -> None:
+        tokenization_pb2_grpc.add_TokenizationServiceServicer_to_server(servicer, server)
+
+    async def start(resources: AsyncExitStack) -> None:
+        resources.push_async_callback(models.close)
+        await models.load_all()
+        health.set_serving(True)
+
+    return ServiceApp(SERVICE_NAME, add_servicer, start, metrics, health)
