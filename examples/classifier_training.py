@@ -51,7 +51,7 @@ def train_classifier(
     wall_start, cpu_start = time.perf_counter(), time.process_time()
     transformers.set_seed(options.seed)
     model, tokenizer = _load(base, labels)
-    max_length = min(options.max_length_tokens, model.config.max_position_embeddings)
+    max_length = min(options.max_length_tokens, tokenizer.model_max_length, model.config.max_position_embeddings)
     if options.trained_layers is not None:
         _freeze_below_top(model, options.trained_layers)
     train, held_out = (EncodedTexts(part, labels, tokenizer, max_length) for part in (split.train, split.held_out))
@@ -103,12 +103,18 @@ def _require_encoder_weights(base: str, model: Any, missing: Iterable[str]) -> N
 
 
 def _freeze_below_top(model: Any, trained_layers: int) -> None:
-    layers = model.base_model.encoder.layer
+    # DistilBERT calls its encoder "transformer"; the other BERT-like models agree on "encoder".
+    encoder = getattr(model.base_model, "encoder", None) or getattr(model.base_model, "transformer", None)
+    layers = getattr(encoder, "layer", None)
+    if layers is None:
+        raise DataError(f"--trained-layers does not know where the layers of {type(model).__name__} are")
     if trained_layers > len(layers):
-        raise DataError(f"--train-layers is {trained_layers}, but the base model has {len(layers)} layers")
+        raise DataError(f"--trained-layers is {trained_layers}, but the base model has {len(layers)} layers")
     frozen = [model.base_model.embeddings, *layers[: len(layers) - trained_layers]]
-    for module in frozen:
+    for module in (part for top in frozen for part in top.modules()):
         module.requires_grad_(False)
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # noise keeps trained weights from overfitting; for the layers above it is only noise
 
 
 def _trainer_arguments(options: TrainingOptions, train_texts: int, scratch: str) -> TrainingArguments:
@@ -121,7 +127,7 @@ def _trainer_arguments(options: TrainingOptions, train_texts: int, scratch: str)
         learning_rate=options.learning_rate,
         warmup_steps=steps // 10,
         weight_decay=0.01,
-        train_sampling_strategy="group_by_length",  # little padding in a batch: about half of the time is saved
+        train_sampling_strategy="group_by_length",  # texts of like length share a batch: little padding
         seed=options.seed,
         logging_strategy="epoch",
         save_strategy="no",
