@@ -1,0 +1,1 @@
+"""Classification and embedding of text, over gRPC."""

@@ -1,0 +1,56 @@
+"""Puts the classification service together."""
+
+from contextlib import AsyncExitStack
+
+import grpc
+from naiad.v1 import classification_pb2, classification_pb2_grpc
+
+from services.classification.admission import Admission
+from services.classification.encoder_client import EncoderClient, PackLimits
+from services.classification.logic import ClassificationLogic
+from services.classification.servicer import ClassificationServicer
+from services.common.health import HealthService
+from services.common.metrics import ServiceMetrics, TritonMetrics
+from services.common.registry import ModelRegistry, Task
+from services.common.server import ServiceApp
+from services.common.settings import ClassificationSettings
+from services.common.text_models import TextModels
+from services.common.triton_client import TritonChannel, TritonHealth
+
+SERVICE_NAME: str = classification_pb2.DESCRIPTOR.services_by_name["ClassificationService"].full_name
+TASKS = (Task.CLASSIFY, Task.EMBED)
+
+
+def build(settings: ClassificationSettings) -> ServiceApp:
+    """The service, ready to be run. To be called inside a running event loop."""
+    metrics = ServiceMetrics()
+    triton_metrics = TritonMetrics(metrics.registry)
+    health = HealthService((SERVICE_NAME,))
+    registry = ModelRegistry(settings.model_repository)
+    models = TextModels(registry, settings, metrics)
+    channel = TritonChannel(settings.triton_address, settings.retry_after_ms)
+    client = EncoderClient(channel, PackLimits(settings.max_pack_tokens, settings.max_parallel_packs))
+    triton_health = TritonHealth(channel, lambda: [entry.name for entry in registry.with_task(*TASKS)])
+    admission = Admission(settings.max_inflight_requests, settings.max_inflight_tokens, settings.retry_after_ms)
+    logic = ClassificationLogic(models, client, admission, settings.max_response_bytes)
+    servicer = ClassificationServicer(logic, triton_health.model_ready)
+
+    def add_servicer(server: grpc.aio.Server) -> None:
+        classification_pb2_grpc.add_ClassificationServiceServicer_to_server(servicer, server)
+
+    def note_probe(up: bool) -> None:
+        triton_metrics.triton_up.set(up)
+        health.set_serving(up)
+
+    async def start(resources: AsyncExitStack) -> None:
+        resources.push_async_callback(models.close)
+        resources.push_async_callback(channel.close)
+        resources.push_async_callback(triton_health.close)
+        await models.load_all(*TASKS)
+        triton_health.on_probe(note_probe)
+        triton_health.on_stall(client.fail_in_flight)
+        triton_health.start(
+            settings.triton_probe_interval_ms, settings.triton_probe_timeout_ms, settings.triton_stall_timeout_ms
+        )
+
+    return ServiceApp(SERVICE_NAME, add_servicer, start, metrics, health)

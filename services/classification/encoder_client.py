@@ -1,0 +1,123 @@
+"""Sends packed texts to Triton and takes the answers apart (docs/contracts.md, section 3)."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from services.classification.packing import split_into_packs
+from services.common.call import new_request_id
+from services.common.errors import NaiadError, Reason
+from services.common.infer_reply import InferReply
+from services.common.registry import ModelEntry
+from services.common.tokenizer import Encoded
+from services.common.triton_client import TritonChannel, unavailable
+from services.common.triton_messages import infer_request
+
+FloatArray = npt.NDArray[np.float32]
+LOGITS = "logits"
+EMBEDDINGS = "embeddings"
+HIDDEN_STATES = "hidden_states"
+
+
+@dataclass(frozen=True)
+class EncoderJob:
+    """What is computed: the output tensor, whether it has a row a token (else a row a text), and its width.
+
+    `pooling` is None for the checkpoint's own.
+    """
+
+    output: str
+    width: int
+    pooling: str | None = None
+
+    @property
+    def row_per_token(self) -> bool:
+        """Whether each token has a row of its own."""
+        return self.output == HIDDEN_STATES
+
+
+@dataclass(frozen=True)
+class EncoderAnswer:
+    """Rows of each text, in order, and the longest wait and computation of a pack, in microseconds."""
+
+    rows: list[FloatArray]
+    queue_us: int
+    compute_us: int
+
+
+@dataclass(frozen=True)
+class PackLimits:
+    """Most tokens in one request to Triton, and most such requests in flight for one call."""
+
+    max_pack_tokens: int
+    max_parallel_packs: int
+
+
+class EncoderClient:
+    """Runs texts on encoder models."""
+
+    def __init__(self, channel: TritonChannel, limits: PackLimits) -> None:
+        self._channel = channel
+        self._limits = limits
+        self._stalled = asyncio.Event()
+
+    def fail_in_flight(self) -> None:
+        """Ends all that waits for Triton with ENGINE_UNAVAILABLE: it has not answered for too long."""
+        self._stalled.set()
+        self._stalled = asyncio.Event()
+
+    async def run(self, entry: ModelEntry, texts: Sequence[Encoded], job: EncoderJob) -> EncoderAnswer:
+        """Rows for each text, each of which has at least one token. Raises NaiadError if any of it fails."""
+        packs = split_into_packs([len(text.ids) for text in texts], self._limits.max_pack_tokens)
+        slots = asyncio.Semaphore(self._limits.max_parallel_packs)
+
+        async def run_pack(pack: range) -> EncoderAnswer:
+            async with slots:
+                return await self._run_pack(entry, [texts[index] for index in pack], job)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(run_pack(pack)) for pack in packs]
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        answers = [task.result() for task in tasks]
+        return EncoderAnswer(
+            rows=[row for answer in answers for row in answer.rows],
+            queue_us=max((answer.queue_us for answer in answers), default=0),
+            compute_us=max((answer.compute_us for answer in answers), default=0),
+        )
+
+    async def _run_pack(self, entry: ModelEntry, texts: Sequence[Encoded], job: EncoderJob) -> EncoderAnswer:
+        lengths = np.array([len(text.ids) for text in texts], np.int32)
+        inputs = {"input_ids": _packed([text.ids for text in texts]), "sequence_lengths": lengths}
+        if entry.uses_token_type_ids:
+            inputs["token_type_ids"] = _packed([text.type_ids for text in texts])
+        parameters: Mapping[str, str] = {"pooling": job.pooling} if job.pooling else {}
+        reply = await self._infer(infer_request(entry.name, new_request_id(), inputs, parameters, (job.output,)))
+        tensor = reply.outputs.get(job.output)
+        expected = (int(lengths.sum()) if job.row_per_token else len(texts), job.width)
+        if tensor is None or tensor.shape != expected:
+            found = "missing" if tensor is None else f"of shape {tensor.shape}"
+            raise NaiadError(Reason.INTERNAL, f"Triton's {job.output} is {found}, not of shape {expected}")
+        rows = np.split(tensor, np.cumsum(lengths)[:-1]) if job.row_per_token else np.split(tensor, len(texts))
+        return EncoderAnswer(rows, reply.int_parameter("queue_us"), reply.int_parameter("compute_us"))
+
+    async def _infer(self, request: object) -> InferReply:
+        call = asyncio.ensure_future(self._channel.infer(request))
+        stalled = asyncio.create_task(self._stalled.wait())
+        try:
+            await asyncio.wait({call, stalled}, return_when=asyncio.FIRST_COMPLETED)
+            if not call.done():
+                raise unavailable()
+            return call.result()
+        finally:
+            # Only our wait ends: the channel never cancels a call that Triton has.
+            call.cancel()
+            stalled.cancel()
+
+
+def _packed(sequences: Sequence[Sequence[int]]) -> npt.NDArray[np.int32]:
+    return np.fromiter((token for sequence in sequences for token in sequence), np.int32)
