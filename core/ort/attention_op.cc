@@ -80,4 +80,10 @@ int32_t HeadSizeOf(const std::vector<int64_t>& query_shape, int32_t num_heads) {
   return static_cast<int32_t>(width / num_heads);
 }
 
+void CopyShape(Ort::ShapeInferContext& context, size_t input, size_t output) {
+  const Ort::ShapeInferContext::Shape shape = context.GetInputShape(input);
+  if (shape.empty()) return;  // An unknown shape looks like that of a scalar, which none of our tensors is.
+  Ort::ThrowOnError(context.SetOutputShape(output, shape).release());
+}
+
 }  // namespace naiad

@@ -32,8 +32,7 @@ OrtStatusPtr PackedAttentionOrtKernel::ComputeV2(OrtKernelContext* raw_context) 
 }
 
 OrtStatusPtr PackedAttentionOp::InferOutputShape(Ort::ShapeInferContext& context) {
-  return CatchAsOrtStatus(
-      [&] { Ort::ThrowOnError(context.SetOutputShape(0, context.GetInputShape(kQuery)).release()); });
+  return CatchAsOrtStatus([&] { CopyShape(context, kQuery, 0); });
 }
 
 }  // namespace naiad

@@ -66,9 +66,9 @@ OrtStatusPtr PagedAttentionOrtKernel::ComputeV2(OrtKernelContext* raw_context) n
 
 OrtStatusPtr PagedAttentionOp::InferOutputShape(Ort::ShapeInferContext& context) {
   return CatchAsOrtStatus([&] {
-    Ort::ThrowOnError(context.SetOutputShape(kOutput, context.GetInputShape(kQuery)).release());
-    Ort::ThrowOnError(context.SetOutputShape(kKeyCacheOut, context.GetInputShape(kKeyCache)).release());
-    Ort::ThrowOnError(context.SetOutputShape(kValueCacheOut, context.GetInputShape(kValueCache)).release());
+    CopyShape(context, kQuery, kOutput);
+    CopyShape(context, kKeyCache, kKeyCacheOut);
+    CopyShape(context, kValueCache, kValueCacheOut);
   });
 }
 

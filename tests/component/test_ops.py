@@ -1,0 +1,158 @@
+"""The attention operators inside Python's ONNX Runtime, on the synthetic models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import pytest
+
+from tests.synthetic import make_decoder as decoder
+from tests.synthetic import make_encoder as encoder
+
+pytestmark = pytest.mark.component
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def ops_library() -> Path:
+    """libnaiad_ops.so: $NAIAD_OPS_LIBRARY, or what `make core` builds."""
+    path = Path(os.environ.get("NAIAD_OPS_LIBRARY", ROOT / "build" / "core" / "libnaiad_ops.so"))
+    if not path.is_file():
+        pytest.fail(f"{path} is missing; run: make core")
+    return path
+
+
+def _session(entry: Path, ops_library: Path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.register_custom_ops_library(str(ops_library))
+    options.intra_op_num_threads = 2
+    return ort.InferenceSession(str(entry / "1" / "model.onnx"), options, providers=["CPUExecutionProvider"])
+
+
+class Pool:
+    """A KV pool driven by hand: sequences with block lists, and steps over any mix of them."""
+
+    def __init__(self, session: ort.InferenceSession, spec: decoder.DecoderSpec, num_blocks: int) -> None:
+        self._session = session
+        self._spec = spec
+        shape = (num_blocks, 2, spec.kv_block_tokens, spec.head_size)
+        # Whatever lies in blocks that are not in use must not matter.
+        names = [f"{kind}_cache.{n}" for n in range(spec.num_layers) for kind in ("key", "value")]
+        self.caches = {name: np.full(shape, np.nan, np.float32) for name in names}
+        self._free = [int(b) for b in np.random.default_rng(7).permutation(num_blocks)]
+        self.blocks: dict[str, list[int]] = {}
+        self.lengths: dict[str, int] = {}
+
+    def step(self, work: Mapping[str, Sequence[int]]) -> dict[str, npt.NDArray[np.float32]]:
+        """Feeds new tokens of several sequences in one run; returns each one's logits [tokens, vocabulary]."""
+        past = [self.lengths.get(key, 0) for key in work]
+        for key, tokens in work.items():
+            self.lengths[key] = self.lengths.get(key, 0) + len(tokens)
+            blocks = self.blocks.setdefault(key, [])
+            while len(blocks) * self._spec.kv_block_tokens < self.lengths[key]:
+                blocks.append(self._free.pop())
+        table = np.full((len(work), 1 + max(len(self.blocks[key]) for key in work)), -1, np.int32)
+        for index, key in enumerate(work):
+            table[index, : len(self.blocks[key])] = self.blocks[key]
+        bounds = np.cumsum([0, *map(len, work.values())])
+        feeds = {
+            "input_ids": np.concatenate([np.asarray(tokens, np.int64) for tokens in work.values()]),
+            "position_ids": np.concatenate(
+                [np.arange(start, start + len(tokens)) for start, tokens in zip(past, work.values(), strict=True)]
+            ),
+            "cu_seqlens": bounds.astype(np.int32),
+            "past_lens": np.asarray(past, np.int32),
+            "block_table": table,
+            "logit_rows": np.arange(bounds[-1]),
+            **self.caches,
+        }
+        names = [output.name for output in self._session.get_outputs()]
+        outputs = dict(zip(names, self._session.run(names, feeds), strict=True))
+        self.caches = {name: outputs[name.replace("_cache.", "_cache_out.")] for name in self.caches}
+        return {key: outputs["logits"][bounds[i] : bounds[i + 1]] for i, key in enumerate(work)}
+
+
+@pytest.fixture
+def pool(tmp_path: Path, ops_library: Path) -> Pool:
+    spec = decoder.DecoderSpec()
+    return Pool(_session(decoder.make_decoder(tmp_path), ops_library), spec, num_blocks=40)
+
+
+def _random_tokens(seed: int, count: int) -> list[int]:
+    return [int(t) for t in np.random.default_rng(seed).integers(0, 64, count)]
+
+
+def test_the_synthetic_decoder_follows_its_closed_form_up_to_its_full_context(pool: Pool) -> None:
+    prompt = _random_tokens(1, 512)
+    logits = pool.step({"a": prompt})["a"]
+    np.testing.assert_array_equal(logits, decoder.expected_logits(decoder.DecoderSpec(), prompt))
+
+
+def test_largest_sums_still_round_to_the_right_integers(pool: Pool) -> None:
+    prompt = [63] * 512
+    logits = pool.step({"a": prompt})["a"]
+    np.testing.assert_array_equal(logits.argmax(axis=1), decoder.next_tokens(decoder.DecoderSpec(), prompt))
+
+
+def test_sequences_in_one_step_keep_to_their_own_blocks_whatever_their_mix(pool: Pool) -> None:
+    histories = {"a": _random_tokens(2, 90), "b": _random_tokens(3, 65), "c": _random_tokens(4, 33)}
+    steps = [{"a": 40}, {"a": 1, "b": 17}, {"b": 31, "a": 39, "c": 16}, {"c": 1, "a": 10, "b": 1}, {"b": 16, "c": 16}]
+    done = dict.fromkeys(histories, 0)
+    for step in steps:
+        work = {key: histories[key][done[key] : done[key] + count] for key, count in step.items()}
+        logits = pool.step(work)
+        for key, count in step.items():
+            done[key] += count
+            expected = decoder.expected_logits(decoder.DecoderSpec(), histories[key][: done[key]])[-count:]
+            np.testing.assert_array_equal(logits[key], expected)
+    assert done == {key: len(history) for key, history in histories.items()}
+
+
+def test_a_neighbours_block_shows_as_a_wrong_token(pool: Pool) -> None:
+    prompt = _random_tokens(5, 40)
+    pool.step({"a": prompt, "b": _random_tokens(6, 40)})
+    pool.blocks["a"][1] = pool.blocks["b"][1]
+    token = pool.step({"a": [5]})["a"][-1].argmax()
+    assert token != decoder.next_tokens(decoder.DecoderSpec(), [*prompt, 5])[-1]
+
+
+def test_a_length_that_is_off_by_one_shows_as_a_wrong_token(pool: Pool) -> None:
+    prompt = _random_tokens(5, 40)
+    pool.step({"a": prompt})
+    pool.lengths["a"] -= 1
+    token = pool.step({"a": [5]})["a"][-1].argmax()
+    assert token != decoder.next_tokens(decoder.DecoderSpec(), [*prompt, 5])[-1]
+
+
+def test_a_block_outside_the_pool_is_refused_by_name(pool: Pool) -> None:
+    pool.blocks["a"] = [40]
+    with pytest.raises(Exception, match="block_table names block 40 for sequence 0; the pool has 40"):
+        pool.step({"a": [1]})
+
+
+@pytest.mark.parametrize("task", ["embed", "classify"])
+def test_the_synthetic_encoder_follows_its_closed_form_for_packed_texts(
+    tmp_path: Path, ops_library: Path, task: str
+) -> None:
+    entry = encoder.make_encoder(tmp_path, spec=encoder.EncoderSpec(task=task))
+    session = _session(entry, ops_library)
+    texts = [_random_tokens(n, length) for n, length in enumerate([1, 7, 64, 200, 33])]
+    types = [[i % 2 for i in range(len(text))] for text in texts]
+    feeds = {
+        "input_ids": np.concatenate(texts),
+        "position_ids": np.concatenate([np.arange(len(text)) for text in texts]),
+        "token_type_ids": np.concatenate(types),
+        "cu_seqlens": np.cumsum([0, *map(len, texts)]).astype(np.int32),
+    }
+    (output,) = session.run(None, feeds)
+    if task == "embed":
+        expected = np.concatenate([encoder.expected_hidden(x, y) for x, y in zip(texts, types, strict=True)])
+    else:
+        expected = np.stack([encoder.expected_logits(x, y) for x, y in zip(texts, types, strict=True)])
+    np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-5)
