@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments
 
 from examples.labelled_texts import DataError, LabelledText, Split
@@ -87,7 +88,7 @@ def _load(base: str, labels: tuple[str, ...]) -> tuple[Any, Any]:
             base, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
         tokenizer = AutoTokenizer.from_pretrained(base)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise DataError(f"{base}: cannot be loaded as a base model: {str(error).splitlines()[0]}") from None
     _require_encoder_weights(base, model, loaded["missing_keys"])
     return model, tokenizer

@@ -169,9 +169,19 @@ def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
     )
     training.add_argument("--batch-size", type=count, default=32, metavar="TEXTS", help="(%(default)s)")
     training.add_argument(
-        "--max-length-tokens", type=count, default=64, metavar="N", help="longer texts are cut (%(default)s)"
+        "--max-length-tokens",
+        type=_number(int, "a whole number of at least 3", lambda value: value >= 3),
+        default=64,
+        metavar="N",
+        help="longer texts are cut (%(default)s)",
     )
-    training.add_argument("--seed", type=int, default=13, help="of the split and of the training (%(default)s)")
+    training.add_argument(
+        "--seed",
+        type=_number(int, "a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32),
+        default=13,
+        metavar="N",
+        help="of the split and of the training (%(default)s)",
+    )
     training.add_argument("--force", action="store_true", help="train even if the output is up to date")
 
 

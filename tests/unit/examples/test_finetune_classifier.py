@@ -87,11 +87,14 @@ def test_bad_input_ends_with_one_line_and_status_2(
     empty.mkdir()
     no_encoder = shutil.copytree(tiny_bert, tmp_path / "no-encoder")
     (no_encoder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    truncated = shutil.copytree(tiny_bert, tmp_path / "truncated")
+    (truncated / "model.safetensors").write_bytes((tiny_bert / "model.safetensors").read_bytes()[:5000])
     output = tmp_path / "output"
     cases = [
         (["--data", str(tmp_path / "missing.csv")], "cannot be read: No such file or directory"),
         (["--data", str(table)], "no column 'text'"),
         (["--data", str(table), *COLUMNS, "--base", str(empty)], "cannot be loaded as a base model"),
+        (["--data", str(table), *COLUMNS, "--base", str(truncated)], "cannot be loaded as a base model"),
         (["--data", str(table), *COLUMNS, "--base", str(no_encoder)], "holds no encoder for this architecture"),
         (
             ["--data", str(table), *COLUMNS, "--base", str(tiny_bert), "--trained-layers", "3"],
@@ -108,7 +111,13 @@ def test_bad_input_ends_with_one_line_and_status_2(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--epochs", "0"], ["--held-out-share", "1"], ["--learning-rate", "nan"], ["--batch-size", "many"]],
+    [
+        ["--epochs", "0"],
+        ["--held-out-share", "1"],
+        ["--learning-rate", "nan"],
+        ["--batch-size", "many"],
+        ["--seed", "-1"],
+    ],
 )
 def test_a_number_out_of_range_is_refused_before_anything_is_read(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
