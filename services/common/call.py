@@ -11,11 +11,15 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 @dataclass
 class Call:
-    """One call. `log_fields` go into its log line: never put prompts or other content into them."""
+    """One call. `deadline_s` is in the time of the event loop, None for no deadline.
+
+    `log_fields` go into its log line: never put prompts or other content into them.
+    """
 
     method: str
     request_id: str
     arrived_s: float = field(default_factory=time.monotonic)
+    deadline_s: float | None = None
     log_fields: dict[str, str | int | float] = field(default_factory=dict)
 
 

@@ -70,6 +70,10 @@ class Violations:
         """Notes one violation."""
         self._found.append(FieldViolation(field, description))
 
+    def extend(self, violations: Sequence[FieldViolation]) -> None:
+        """Notes violations that were found elsewhere."""
+        self._found.extend(violations)
+
     def require(self, condition: bool, field: str, description: str) -> None:
         """Notes a violation unless `condition` holds."""
         if not condition:

@@ -73,7 +73,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return serve
 
     async def _observe(self, method: str, context: _Context, run: Callable[[], Awaitable[Any]]) -> Any:
-        call = Call(method=method, request_id=_request_id(context))
+        call = Call(method=method, request_id=_request_id(context), deadline_s=_deadline_s(context))
         set_current_call(call)
         error: NaiadError | None = None
         with self._metrics.rpc_in_flight.labels(method).track_inprogress():
@@ -111,6 +111,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             if error.reason is Reason.INTERNAL:
                 level, fields["error"] = logging.ERROR, error.message
         _log.log(level, "call", extra={"fields": fields})
+
+
+def _deadline_s(context: _Context) -> float | None:
+    remaining_s = context.time_remaining()
+    return None if remaining_s is None else asyncio.get_running_loop().time() + remaining_s
 
 
 def _request_id(context: _Context) -> str:

@@ -9,14 +9,14 @@ import contextlib
 import logging
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from services.common.errors import NaiadError, Reason
-from services.common.infer_reply import FINISH_REASON, InferReply
+from services.common.infer_reply import FINISH_REASON, Array, InferReply, ParameterValue
 from services.common.status import error_from_triton
 from services.common.triton_messages import infer_request, read_reply
 
@@ -158,7 +158,14 @@ class TritonStream:
         """Ends the wait before the next attempt to open the stream; to be called when Triton was seen alive."""
         self._retry_now.set()
 
-    def submit(self, model: str, inputs: Any, parameters: Any) -> StreamRequest:
+    @property
+    def is_open(self) -> bool:
+        """Whether requests can be sent; a stream that has just been opened may still turn out to be broken."""
+        return self._outbox is not None
+
+    def submit(
+        self, model: str, inputs: Mapping[str, Array], parameters: Mapping[str, ParameterValue]
+    ) -> StreamRequest:
         """Sends one generation. Raises ENGINE_UNAVAILABLE at once when there is no stream."""
         if self._outbox is None:
             raise unavailable()

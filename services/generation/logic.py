@@ -1,0 +1,265 @@
+"""What the generation service does, free of gRPC: admit, read the prompt, run completions, add up."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.common.call import Call
+from services.common.errors import NaiadError, Reason, invalid_field
+from services.common.infer_reply import Array, InferReply
+from services.common.metrics import FrontendMetrics
+from services.common.registry import ModelEntry, Task
+from services.common.text_models import TextModel, TextModels
+from services.common.tokenizer import CONTEXT_TOKENS
+from services.generation.admission import Admission
+from services.generation.completion import CompletionReader
+from services.generation.engine import Engine, EngineRequest
+from services.generation.events import (
+    Completion,
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    GenerationResult,
+    Started,
+    Summary,
+    Timings,
+    Usage,
+)
+from services.generation.merge import merged
+from services.generation.parameters import (
+    DEFAULT_MAX_TOKENS,
+    Generation,
+    Prompt,
+    derived_seed,
+    engine_inputs,
+    engine_parameters,
+)
+
+Validate = Callable[[ModelEntry], Generation]
+
+
+@dataclass(frozen=True)
+class PreparedPrompt:
+    """A prompt as token ids, and its text when it came as text."""
+
+    ids: Array
+    text: str | None
+
+
+class GenerationLogic:
+    """Generates with any decoder of the repository."""
+
+    def __init__(self, models: TextModels, engine: Engine, admission: Admission, metrics: FrontendMetrics) -> None:
+        self.models = models
+        self.engine = engine
+        self.admission = admission
+        self.metrics = metrics
+
+    async def generate(self, model_name: str, validate: Validate, call: Call) -> GenerationResult:
+        """All completions at once. Raises NaiadError."""
+        completions: dict[int, Completion] = {}
+        wanted = 0
+        summary: Summary | None = None
+
+        def validated(entry: ModelEntry) -> Generation:
+            nonlocal wanted
+            generation = validate(entry)
+            wanted = generation.sampling.n
+            return generation
+
+        run = _Run(self, model_name, validated, call)
+        async with aclosing(run.events()) as events:
+            async for event in events:
+                if isinstance(event, Delta):
+                    completion = completions.setdefault(event.index, _empty(event.index))
+                    completion.text += event.text
+                    completion.token_ids += event.token_ids
+                    completion.logprobs += event.logprobs
+                elif isinstance(event, Finished):
+                    completions.setdefault(event.index, _empty(event.index)).finished = event
+                elif isinstance(event, Summary):
+                    summary = event
+        if summary is None:
+            raise AssertionError("a run that does not fail ends with its summary")
+        mean_logprobs = run.mean_logprobs()
+        best = sorted(completions.values(), key=lambda completion: (-mean_logprobs[completion.index], completion.index))
+        chosen = sorted(best[:wanted], key=lambda completion: completion.index)
+        for index, completion in enumerate(chosen):
+            completion.index = index
+        return GenerationResult(chosen, summary)
+
+    def stream(self, model_name: str, validate: Validate, call: Call) -> AsyncGenerator[Event, None]:
+        """Events as they come. Closing the generator ends the work in the engine within a step."""
+        return _Run(self, model_name, validate, call).events()
+
+    async def prepare(self, model: TextModel, prompt: Prompt, max_context_tokens: int) -> PreparedPrompt:
+        """Token ids of the prompt. Raises INVALID_FIELD when it is empty or longer than the context."""
+        text = prompt.text
+        if prompt.messages is not None:
+            text = await self.models.render_chat(model, prompt.messages, prompt.add_generation_prompt, prompt.field)
+        if text is not None:
+            special = prompt.messages is None  # a template writes the special tokens itself
+            shown = text
+            ids = await self.models.run(len(text), lambda: model.tokenizer.encode_ids(shown, special))
+            self.models.count_tokens(model, len(ids))
+        else:
+            ids = list(prompt.token_ids or ())
+        if not ids:
+            raise invalid_field(prompt.field, "gives no token")
+        if len(ids) > max_context_tokens:
+            raise invalid_field(prompt.field, f"{len(ids)} tokens; the model's context has {max_context_tokens}")
+        return PreparedPrompt(np.array(ids, np.int32), text)
+
+
+def _empty(index: int) -> Completion:
+    return Completion(index, Finished(index, FinishReason.CANCELLED))
+
+
+class _Run:
+    """One request from arrival to summary."""
+
+    def __init__(self, logic: GenerationLogic, model_name: str, validate: Validate, call: Call) -> None:
+        self._logic = logic
+        self._model_name = model_name
+        self._validate = validate
+        self._call = call
+        self._metrics = logic.metrics
+        self._readers: list[CompletionReader] = []
+        self._time_to_first_token_s = 0.0
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """Started, deltas, finisheds, summary."""
+        with self._logic.admission.request():
+            model = await self._logic.models.get(self._model_name, Task.GENERATE)
+            generation = self._validate(model.entry)
+            prompt = await self._logic.prepare(model, generation.prompt, model.entry.context_length_tokens)
+            max_tokens = _max_tokens(generation, model.entry, len(prompt.ids))
+            cost = (len(prompt.ids) + max_tokens) * generation.sampling.best_of
+            self._call.log_fields.update(prompt_tokens=len(prompt.ids), max_tokens=max_tokens)
+            with self._logic.admission.cost(cost):
+                async with aclosing(self._run(model, generation, prompt, max_tokens)) as events:
+                    async for event in events:
+                        yield event
+
+    async def _run(
+        self, model: TextModel, generation: Generation, prompt: PreparedPrompt, max_tokens: int
+    ) -> AsyncGenerator[Event, None]:
+        self._readers = self._make_readers(model, generation, prompt)
+        requests = self._submit(generation, prompt, max_tokens) if max_tokens > 0 else []
+        try:
+            yield Started(len(prompt.ids))
+            if generation.wanted.echo:
+                echo = prompt.text
+                if echo is None:
+                    echo = model.tokenizer.decode(prompt.ids.tolist(), skip_special_tokens=False)
+                for reader in self._readers:
+                    yield Delta(reader.index, echo)
+            if not requests:
+                for reader in self._readers:
+                    reader.finished = Finished(reader.index, FinishReason.LENGTH)
+                    yield reader.finished
+            followers = [self._follow(*pair) for pair in zip(requests, self._readers, strict=False)]
+            async with aclosing(merged(followers)) as events:
+                async for event in events:
+                    yield event
+            yield self._summary(len(prompt.ids), generation.model)
+        finally:
+            for request in requests:
+                request.close()
+
+    def _make_readers(self, model: TextModel, generation: Generation, prompt: PreparedPrompt) -> list[CompletionReader]:
+        context = prompt.ids[-CONTEXT_TOKENS:].tolist()
+        return [CompletionReader(index, model, generation, context) for index in range(generation.sampling.best_of)]
+
+    def _submit(self, generation: Generation, prompt: PreparedPrompt, max_tokens: int) -> list[EngineRequest]:
+        inputs = engine_inputs(prompt.ids, generation)
+        seed = generation.sampling.seed
+        first_seed = secrets.randbits(64) if seed is None else seed
+        return [
+            self._logic.engine.submit(
+                generation.model,
+                inputs,
+                engine_parameters(generation, max_tokens, derived_seed(first_seed, reader.index)),
+            )
+            for reader in self._readers
+        ]
+
+    async def _follow(self, request: EngineRequest, reader: CompletionReader) -> AsyncGenerator[Event, None]:
+        last_token_s: float | None = None
+        while reader.finished is None:
+            before = reader.completion_tokens
+            delta = reader.read(await self._next(request))
+            if reader.completion_tokens > before:
+                last_token_s = self._observe_tokens(reader.completion_tokens - before, last_token_s)
+            if delta.text or delta.token_ids or delta.logprobs:
+                yield delta
+        if reader.final_reply is None:
+            request.stop()
+        yield reader.finished
+        try:
+            while reader.final_reply is None:
+                reader.read(await self._next(request))
+        except NaiadError:
+            pass  # the text is whole; only the engine's timings are missing
+        self._metrics.request_success.labels(self._model_name, reader.finished.reason.value).inc()
+
+    async def _next(self, request: EngineRequest) -> list[InferReply]:
+        try:
+            async with asyncio.timeout_at(self._call.deadline_s):
+                return await request.next_replies()
+        except TimeoutError:
+            request.close()
+            raise NaiadError(Reason.DEADLINE_EXCEEDED, "the deadline has passed") from None
+
+    def _observe_tokens(self, tokens: int, last_token_s: float | None) -> float:
+        now_s = time.monotonic()
+        if last_token_s is None:
+            first_s = now_s - self._call.arrived_s
+            self._time_to_first_token_s = max(self._time_to_first_token_s, first_s)
+            self._metrics.time_to_first_token.labels(self._model_name).observe(first_s)
+        else:
+            histogram = self._metrics.inter_token_latency.labels(self._model_name)
+            for _ in range(tokens):
+                histogram.observe((now_s - last_token_s) / tokens)
+        return now_s
+
+    def mean_logprobs(self) -> dict[int, float]:
+        """Mean log-probability of each completion; 0 for one without tokens."""
+        return {reader.index: reader.total_logprob / max(1, reader.completion_tokens) for reader in self._readers}
+
+    def _summary(self, prompt_tokens: int, model_name: str) -> Summary:
+        finals = [reader.final_reply for reader in self._readers if reader.final_reply is not None]
+
+        def slowest(name: str) -> int:
+            return max((final.int_parameter(name) for final in finals), default=0)
+
+        usage = Usage(
+            prompt_tokens,
+            min((final.int_parameter("cached_prompt_tokens") for final in finals), default=0),
+            sum(reader.completion_tokens for reader in self._readers),
+        )
+        first_token_us = round(self._time_to_first_token_s * 1e6)
+        timings = Timings(slowest("queue_us"), slowest("prefill_us"), slowest("decode_us"), first_token_us)
+        self._metrics.request_latency.labels(model_name).observe(time.monotonic() - self._call.arrived_s)
+        reasons = sorted({reader.finished.reason.value for reader in self._readers if reader.finished is not None})
+        self._call.log_fields.update(completion_tokens=usage.completion_tokens, finish_reason=",".join(reasons))
+        return Summary(usage, timings)
+
+
+def _max_tokens(generation: Generation, entry: ModelEntry, prompt_tokens: int) -> int:
+    rest = entry.context_length_tokens - prompt_tokens
+    asked = generation.stopping.max_tokens
+    max_tokens = min(DEFAULT_MAX_TOKENS, rest) if asked is None else asked
+    if max_tokens > rest:
+        raise invalid_field(
+            "stopping.max_tokens", f"{max_tokens} is more than the {rest} tokens that the prompt leaves"
+        )
+    if generation.stopping.min_tokens > max_tokens:
+        raise invalid_field("stopping.min_tokens", f"more than the {max_tokens} tokens that can be generated")
+    return max_tokens

@@ -1,0 +1,114 @@
+"""What a generation is asked to do, as plain data, and how the engine is told; free of gRPC."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from services.common.chat_template import Message
+from services.common.infer_reply import Array, ParameterValue, signed_bits
+
+DEFAULT_MAX_TOKENS = 256
+_UINT64 = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Exactly one of the three is set; `field` is its name in the request."""
+
+    field: str
+    text: str | None = None
+    token_ids: tuple[int, ...] | None = None
+    messages: tuple[Message, ...] | None = None
+    add_generation_prompt: bool = True
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen; see SamplingOptions of the API for units and ranges."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+    n: int = 1
+    best_of: int = 1
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When generation ends; `max_tokens` None means the default."""
+
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    stop_texts: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the answer carries beside text."""
+
+    logprobs: bool = False
+    top_logprobs: int = 0
+    echo: bool = False
+    token_ids: bool = False
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One validated request."""
+
+    model: str
+    prompt: Prompt
+    sampling: Sampling
+    stopping: Stopping
+    wanted: Wanted
+
+
+def derived_seed(seed: int, index: int) -> int:
+    """Seed of completion `index`: the request's own for the first, mixed (SplitMix64) for the others."""
+    if index == 0:
+        return seed
+    mixed = (seed + index * 0x9E3779B97F4A7C15) & _UINT64
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _UINT64
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _UINT64
+    return mixed ^ (mixed >> 31)
+
+
+def engine_inputs(prompt_ids: Array, generation: Generation) -> dict[str, Array]:
+    """Input tensors of one completion."""
+    inputs = {"input_ids": prompt_ids}
+    if generation.stopping.stop_token_ids:
+        inputs["stop_token_ids"] = np.array(generation.stopping.stop_token_ids, np.int32)
+    bias = generation.sampling.logit_bias
+    if bias:
+        inputs["logit_bias_ids"] = np.fromiter(bias.keys(), np.int32, len(bias))
+        inputs["logit_bias_values"] = np.fromiter(bias.values(), np.float32, len(bias))
+    return inputs
+
+
+def engine_parameters(generation: Generation, max_tokens: int, seed: int) -> dict[str, ParameterValue]:
+    """Request parameters of one completion (docs/contracts.md, section 3). `seed` is unsigned, 64 bits."""
+    sampling, stopping, wanted = generation.sampling, generation.stopping, generation.wanted
+    return {
+        "request_output_len": max_tokens,
+        "min_tokens": stopping.min_tokens,
+        "temperature": sampling.temperature,
+        "runtime_top_k": sampling.top_k,
+        "runtime_top_p": sampling.top_p,
+        "min_p": sampling.min_p,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "repetition_penalty": sampling.repetition_penalty,
+        "seed": signed_bits(seed),
+        "ignore_eos": stopping.ignore_eos,
+        "return_log_probs": wanted.logprobs or sampling.best_of > sampling.n,
+        "top_log_probs": wanted.top_logprobs,
+    }
