@@ -78,6 +78,8 @@ def train_classifier(
 
 def _load(base: str, labels: tuple[str, ...]) -> tuple[Any, Any]:
     names = dict(enumerate(labels))
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # no warning that the head is new: what may be new is checked below
     try:
         config = AutoConfig.from_pretrained(
             base, num_labels=len(labels), id2label=names, label2id={name: index for index, name in names.items()}
@@ -90,6 +92,8 @@ def _load(base: str, labels: tuple[str, ...]) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(base)
     except (OSError, ValueError, SafetensorError) as error:
         raise DataError(f"{base}: cannot be loaded as a base model: {str(error).splitlines()[0]}") from None
+    finally:
+        transformers.logging.set_verbosity(verbosity)
     _require_encoder_weights(base, model, loaded["missing_keys"])
     return model, tokenizer
 

@@ -47,7 +47,7 @@ class Preset:
 
 
 FULL = Preset(epochs=3, learning_rate=1e-4, trained_layers=None, output=REPOSITORY / "build/finetuned-classifier")
-QUICK = Preset(epochs=1, learning_rate=1e-4, trained_layers=None, output=REPOSITORY / "build/sentiment-checkpoint")
+QUICK = Preset(epochs=1, learning_rate=2e-4, trained_layers=2, output=REPOSITORY / "build/sentiment-checkpoint")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -159,7 +159,10 @@ def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
     training.add_argument("--quick", action="store_true", help="minutes instead of a quarter of an hour, less accurate")
     training.add_argument("--epochs", type=count, metavar="N", help=f"{FULL.epochs}; with --quick {QUICK.epochs}")
     training.add_argument(
-        "--trained-layers", type=count, metavar="N", help="train only the top N layers and the head (everything)"
+        "--trained-layers",
+        type=count,
+        metavar="N",
+        help=f"only the top N layers and the head (everything); with --quick {QUICK.trained_layers}",
     )
     training.add_argument(
         "--learning-rate",
@@ -167,7 +170,7 @@ def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help=f"{FULL.learning_rate}; with --quick {QUICK.learning_rate}",
     )
-    training.add_argument("--batch-size", type=count, default=32, metavar="TEXTS", help="(%(default)s)")
+    training.add_argument("--batch-size", type=count, default=16, metavar="TEXTS", help="(%(default)s)")
     training.add_argument(
         "--max-length-tokens",
         type=_number(int, "a whole number of at least 3", lambda value: value >= 3),
