@@ -1,0 +1,28 @@
+#include "ort/kv_pool.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+
+namespace naiad {
+
+Status KvPool::Create(const KvPoolShape& shape, int64_t bytes, std::unique_ptr<KvPool>* pool) {
+  const int64_t block_floats = int64_t{shape.num_kv_heads} * shape.block_tokens * shape.head_size;
+  const int64_t block_bytes = 2 * int64_t{shape.num_layers} * block_floats * static_cast<int64_t>(sizeof(float));
+  if (bytes < block_bytes) {
+    return Status::InvalidArgument("kv_cache_bytes is " + std::to_string(bytes) + "; one block needs " +
+                                   std::to_string(block_bytes));
+  }
+  const int64_t num_blocks = std::min<int64_t>(bytes / block_bytes, std::numeric_limits<int32_t>::max());
+  // calloc, not a vector: large zeroed memory costs nothing until it is written to.
+  std::unique_ptr<float, Free> memory(
+      static_cast<float*>(std::calloc(static_cast<size_t>(num_blocks), static_cast<size_t>(block_bytes))));
+  if (memory == nullptr) {
+    return Status::ResourceExhausted("no memory for a KV cache of " + std::to_string(num_blocks * block_bytes) +
+                                     " bytes");
+  }
+  pool->reset(new KvPool(static_cast<int32_t>(num_blocks), num_blocks * block_floats, std::move(memory)));
+  return Status::Ok();
+}
+
+}  // namespace naiad

@@ -1,0 +1,47 @@
+#include "ort/session.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "ort/custom_ops.h"
+
+namespace naiad {
+namespace {
+
+int32_t UsableCores() {
+  cpu_set_t cores;
+  if (sched_getaffinity(0, sizeof(cores), &cores) != 0) return 1;
+  return std::max(1, CPU_COUNT(&cores));
+}
+
+}  // namespace
+
+Ort::Session OpenSession(const OrtRuntime& runtime, const std::string& graph_path, int32_t intra_op_threads) {
+  Ort::SessionOptions options;
+  options.Add(NaiadOpDomain());
+  // A number, even for "all": ONNX Runtime's own 0 would also pin threads to cores, and several models share the
+  // machine.
+  options.SetIntraOpNumThreads(intra_op_threads > 0 ? intra_op_threads : UsableCores());
+  options.SetInterOpNumThreads(1);
+  options.SetExecutionMode(ORT_SEQUENTIAL);
+  options.SetGraphOptimizationLevel(ORT_ENABLE_ALL);
+  // Patterns are kept for each input shape that was ever seen, and packed batches hardly ever repeat one: memory would
+  // grow.
+  options.DisableMemPattern();
+  // Threads wait actively inside a run, where the next operator is microseconds away, and sleep between runs.
+  options.AddConfigEntry("session.intra_op.allow_spinning", "1");
+  options.AddConfigEntry("session.force_spinning_stop", "1");
+  return Ort::Session(runtime.env(), graph_path.c_str(), options);
+}
+
+std::span<float> OutputBuffer::Reserve(size_t count) {
+  if (count > floats_.size()) {
+    floats_ = {};  // Give back first: the old content is not wanted, and both need not fit.
+    floats_.resize(std::bit_ceil(count));
+  }
+  return std::span(floats_).first(count);
+}
+
+}  // namespace naiad
