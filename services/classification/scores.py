@@ -19,7 +19,8 @@ def activate(logits: FloatArray, activation: str) -> FloatArray:
     if activation != "softmax":
         raise ValueError(f"unknown activation {activation!r}")
     powers = np.exp(wide - wide.max(axis=1, keepdims=True))
-    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    shares: FloatArray = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares
 
 
 def best_first(scores: FloatArray, top_k: int | None) -> npt.NDArray[np.intp]:

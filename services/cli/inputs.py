@@ -1,10 +1,13 @@
 """Where a command's texts come from: its arguments or standard input."""
 
 import sys
-from collections.abc import Sequence
-from typing import TextIO
+from collections.abc import Iterator, Sequence
+from typing import TextIO, TypeVar
 
 from services.cli import exit_codes
+
+BATCH_ITEMS = 256
+ItemT = TypeVar("ItemT")
 
 
 def one_text(argument: str | None, what: str) -> str:
@@ -23,6 +26,12 @@ def texts(arguments: Sequence[str], what: str) -> list[str]:
     if not found:
         raise exit_codes.CommandError(f"standard input has no {what}", exit_codes.WRONG_USAGE)
     return found
+
+
+def batches(items: Sequence[ItemT]) -> Iterator[Sequence[ItemT]]:
+    """The items in the portions that go into one call: its response stays small, and results appear early."""
+    for start in range(0, len(items), BATCH_ITEMS):
+        yield items[start : start + BATCH_ITEMS]
 
 
 def _standard_input(argument: str | None, what: str) -> TextIO:

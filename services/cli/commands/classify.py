@@ -3,11 +3,13 @@
 import argparse
 import json
 import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from naiad.v1 import classification_pb2, classification_pb2_grpc
 
 from services.cli import addresses, exit_codes, inputs
-from services.cli.connection import connect
+from services.cli.connection import Connection, connect
 from services.cli.rpc_errors import item_error
 from services.cli.table import bar, format_table, shorten
 
@@ -20,47 +22,68 @@ ACTIVATIONS = {
 }
 
 
+NamedResult = tuple[str, classification_pb2.ClassifyResult]
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Classifies texts or pairs; fails if one of them failed, after printing the others."""
     if arguments.pair and arguments.texts:
         raise exit_codes.CommandError("give texts or --pair, not both", exit_codes.WRONG_USAGE)
-    pairs = [classification_pb2.TextPair(first=first, second=second) for first, second in arguments.pair]
-    texts = [] if pairs else inputs.texts(arguments.texts, "text")
-    request = classification_pb2.ClassifyRequest(
-        model=arguments.model,
-        texts=texts,
-        pairs=pairs,
-        top_k=arguments.top_k,
-        activation=ACTIVATIONS[arguments.activation],
-        truncate=arguments.truncate,
-    )
-    with connect(
-        "classification", addresses.resolve("classification", arguments.address), arguments.timeout
-    ) as connection:
-        stub = classification_pb2_grpc.ClassificationServiceStub(connection.channel)
-        response = stub.Classify(request, timeout=connection.timeout_s)
-    names = texts or [f"{pair.first} | {pair.second}" for pair in pairs]
+    address = addresses.resolve("classification", arguments.address)
+    requests = list(_requests(arguments))
     print_results = _print_json if arguments.json else _print_table
-    print_results(names, response)
-    failed = any(result.HasField("error") for result in response.results)
-    return exit_codes.FAILED if failed else exit_codes.OK
+    with connect("classification", address, arguments.timeout) as connection:
+        all_good = print_results(_call(connection, requests))
+    return exit_codes.OK if all_good else exit_codes.FAILED
 
 
-def _print_json(names: list[str], response: classification_pb2.ClassifyResponse) -> None:
-    for name, result in zip(names, response.results, strict=True):
+def _requests(arguments: argparse.Namespace) -> Iterator[classification_pb2.ClassifyRequest]:
+    def request(**items: Any) -> classification_pb2.ClassifyRequest:
+        return classification_pb2.ClassifyRequest(
+            model=arguments.model,
+            top_k=arguments.top_k,
+            activation=ACTIVATIONS[arguments.activation],
+            truncate=arguments.truncate,
+            **items,
+        )
+
+    pairs = [classification_pb2.TextPair(first=first, second=second) for first, second in arguments.pair]
+    for some_pairs in inputs.batches(pairs):
+        yield request(pairs=some_pairs)
+    if not pairs:
+        for texts in inputs.batches(inputs.texts(arguments.texts, "text")):
+            yield request(texts=texts)
+
+
+def _call(connection: Connection, requests: Iterable[classification_pb2.ClassifyRequest]) -> Iterator[NamedResult]:
+    """The result of each text or pair, with what it is called."""
+    stub = classification_pb2_grpc.ClassificationServiceStub(connection.channel)
+    for request in requests:
+        response = stub.Classify(request, timeout=connection.timeout_s)
+        names = request.texts or [f"{pair.first} | {pair.second}" for pair in request.pairs]
+        yield from zip(names, response.results, strict=True)
+
+
+def _print_json(results: Iterable[NamedResult]) -> bool:
+    all_good = True
+    for name, result in results:
         line: dict[str, object] = {"text": name}
         if result.HasField("error"):
+            all_good = False
             line["error"] = item_error(result.error)
         else:
             line["scores"] = [{"label": score.label, "score": score.score} for score in result.classification.scores]
             line["tokens"] = result.classification.tokens
-        print(json.dumps(line, ensure_ascii=False))
+        print(json.dumps(line, ensure_ascii=False), flush=True)
+    return all_good
 
 
-def _print_table(names: list[str], response: classification_pb2.ClassifyResponse) -> None:
+def _print_table(results: Iterable[NamedResult]) -> bool:
+    all_good = True
     rows = []
-    for name, result in zip(names, response.results, strict=True):
+    for name, result in results:
         if result.HasField("error"):
+            all_good = False
             print(f"naiad: {shorten(name, TEXT_WIDTH)!r}: {item_error(result.error)}", file=sys.stderr)
             continue
         for position, score in enumerate(result.classification.scores):
@@ -68,3 +91,4 @@ def _print_table(names: list[str], response: classification_pb2.ClassifyResponse
             rows.append((text, score.label, f"{score.score:.4f}", bar(score.score)))
     if rows:
         print(format_table(("TEXT", "LABEL", "SCORE", ""), rows))
+    return all_good

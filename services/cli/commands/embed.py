@@ -3,17 +3,19 @@
 import argparse
 import json
 import math
+import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from naiad.v1 import classification_pb2, classification_pb2_grpc
 
 from services.cli import addresses, exit_codes, inputs
-from services.cli.connection import connect
+from services.cli.connection import Connection, connect
 from services.cli.rpc_errors import item_error
 from services.cli.table import format_table, shorten
 
 TEXT_WIDTH = 48
+_FLOAT32 = struct.Struct("f")
 POOLINGS = {
     None: classification_pb2.POOLING_UNSPECIFIED,
     "mean": classification_pb2.POOLING_MEAN,
@@ -22,6 +24,8 @@ POOLINGS = {
     "none": classification_pb2.POOLING_NONE,
 }
 
+NamedResult = tuple[str, classification_pb2.EmbedResult]
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Embeds texts; fails if one of them failed, after printing the others."""
@@ -29,8 +33,16 @@ def run(arguments: argparse.Namespace) -> int:
         raise exit_codes.CommandError(
             "--similarity needs one vector a text, not --pooling none", exit_codes.WRONG_USAGE
         )
-    texts = inputs.texts(arguments.texts, "text")
-    request = classification_pb2.EmbedRequest(
+    requests = [_request(arguments, texts) for texts in inputs.batches(inputs.texts(arguments.texts, "text"))]
+    address = addresses.resolve("classification", arguments.address)
+    with connect("classification", address, arguments.timeout) as connection:
+        results = _call(connection, requests)
+        all_good = _print_similarity(results) if arguments.similarity else _print_vectors(results, arguments)
+    return exit_codes.OK if all_good else exit_codes.FAILED
+
+
+def _request(arguments: argparse.Namespace, texts: Sequence[str]) -> classification_pb2.EmbedRequest:
+    return classification_pb2.EmbedRequest(
         model=arguments.model,
         texts=texts,
         pooling=POOLINGS[arguments.pooling],
@@ -38,37 +50,36 @@ def run(arguments: argparse.Namespace) -> int:
         dimensions=arguments.dimensions,
         truncate=arguments.truncate,
     )
-    with connect(
-        "classification", addresses.resolve("classification", arguments.address), arguments.timeout
-    ) as connection:
-        stub = classification_pb2_grpc.ClassificationServiceStub(connection.channel)
+
+
+def _call(connection: Connection, requests: Iterable[classification_pb2.EmbedRequest]) -> Iterator[NamedResult]:
+    """The result of each text, with the text."""
+    stub = classification_pb2_grpc.ClassificationServiceStub(connection.channel)
+    for request in requests:
         response = stub.Embed(request, timeout=connection.timeout_s)
-    failed = any(result.HasField("error") for result in response.results)
-    if arguments.similarity:
-        _print_similarity(texts, response)
-    else:
-        _print_vectors(texts, response, arguments)
-    return exit_codes.FAILED if failed else exit_codes.OK
+        yield from zip(request.texts, response.results, strict=True)
 
 
-def _print_vectors(texts: list[str], response: classification_pb2.EmbedResponse, arguments: argparse.Namespace) -> None:
-    for text, result in zip(texts, response.results, strict=True):
+def _print_vectors(results: Iterable[NamedResult], arguments: argparse.Namespace) -> bool:
+    all_good = True
+    for text, result in results:
         if result.HasField("error"):
+            all_good = False
             _print_error(text, result, arguments.json)
             continue
         vectors = [[_shortest(value) for value in vector.values] for vector in result.embedding.vectors]
         embedding = vectors if arguments.pooling == "none" else vectors[0]
-        if arguments.json:
-            line = {"text": text, "embedding": embedding, "tokens": result.embedding.tokens}
-            print(json.dumps(line, ensure_ascii=False))
-        else:
-            print(json.dumps(embedding))
+        line = {"text": text, "embedding": embedding, "tokens": result.embedding.tokens}
+        print(json.dumps(line if arguments.json else embedding, ensure_ascii=False), flush=True)
+    return all_good
 
 
-def _print_similarity(texts: list[str], response: classification_pb2.EmbedResponse) -> None:
+def _print_similarity(results: Iterable[NamedResult]) -> bool:
+    all_good = True
     embedded = []
-    for text, result in zip(texts, response.results, strict=True):
+    for text, result in results:
         if result.HasField("error"):
+            all_good = False
             _print_error(text, result, as_json=False)
         else:
             embedded.append((text, result.embedding.vectors[0].values))
@@ -78,6 +89,7 @@ def _print_similarity(texts: list[str], response: classification_pb2.EmbedRespon
     ]
     if rows:
         print(format_table(("", *(str(number) for number in range(1, len(rows) + 1)), "TEXT"), rows))
+    return all_good
 
 
 def _print_error(text: str, result: classification_pb2.EmbedResult, as_json: bool) -> None:
@@ -88,7 +100,11 @@ def _print_error(text: str, result: classification_pb2.EmbedResult, as_json: boo
 
 
 def _shortest(value: float) -> float:
-    """The shortest decimal number that is the same 32-bit number: 9 digits always are enough."""
+    """The number with the fewest digits that is the same 32-bit number; 9 digits always are enough."""
+    for digits in (6, 7, 8):
+        candidate = float(f"{value:.{digits}g}")
+        if _FLOAT32.unpack(_FLOAT32.pack(candidate)) == (value,):
+            return candidate
     return float(f"{value:.9g}")
 
 

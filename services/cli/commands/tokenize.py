@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 
 from naiad.v1 import common_pb2, tokenization_pb2, tokenization_pb2_grpc
 
@@ -15,42 +16,77 @@ TEXT_WIDTH = 48
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Tokenizes, counts or detokenizes."""
-    if arguments.detokenize:
-        sequences = [_parse_ids(line) for line in inputs.texts(arguments.texts, "ids")]
-    else:
-        texts = inputs.texts(arguments.texts, "text")
-    with connect("tokenization", addresses.resolve("tokenization", arguments.address), arguments.timeout) as connection:
+    """Tokenizes, counts or detokenizes; fails if a text failed, after printing the others."""
+    what = "ids" if arguments.detokenize else "text"
+    texts = inputs.texts(arguments.texts, what)
+    sequences = [_parse_ids(text) for text in texts] if arguments.detokenize else []
+    address = addresses.resolve("tokenization", arguments.address)
+    with connect("tokenization", address, arguments.timeout) as connection:
+        client = _Client(connection, arguments)
         if arguments.detokenize:
-            return _detokenize(connection, sequences, arguments)
-        if arguments.count:
-            return _count(connection, texts, arguments)
-        return _tokenize(connection, texts, arguments)
+            return max(client.detokenize(some) for some in inputs.batches(sequences))
+        call = client.count if arguments.count else client.tokenize
+        return max(call(some) for some in inputs.batches(texts))
 
 
-def _tokenize(connection: Connection, texts: list[str], arguments: argparse.Namespace) -> int:
-    request = tokenization_pb2.TokenizeRequest(
-        model=arguments.model,
-        texts=texts,
-        add_special_tokens=arguments.special_tokens,
-        max_length=arguments.max_length,
-        return_tokens=True,
-        return_offsets=arguments.json,
-    )
-    stub = tokenization_pb2_grpc.TokenizationServiceStub(connection.channel)
-    response = stub.Tokenize(request, timeout=connection.timeout_s)
-    for text, result in zip(texts, response.results, strict=True):
-        if arguments.json:
+class _Client:
+    """The calls, each with its output; each returns an exit code."""
+
+    def __init__(self, connection: Connection, arguments: argparse.Namespace) -> None:
+        self._stub = tokenization_pb2_grpc.TokenizationServiceStub(connection.channel)
+        self._timeout_s = connection.timeout_s
+        self._arguments = arguments
+
+    def tokenize(self, texts: Sequence[str]) -> int:
+        request = tokenization_pb2.TokenizeRequest(
+            model=self._arguments.model,
+            texts=texts,
+            add_special_tokens=self._arguments.special_tokens,
+            max_length=self._arguments.max_length,
+            return_tokens=not self._arguments.ids,
+            return_offsets=self._arguments.json,
+        )
+        response = self._stub.Tokenize(request, timeout=self._timeout_s)
+        for text, result in zip(texts, response.results, strict=True):
+            self._print_tokens(text, result)
+        failed = any(result.HasField("error") for result in response.results)
+        return exit_codes.FAILED if failed else exit_codes.OK
+
+    def count(self, texts: Sequence[str]) -> int:
+        request = tokenization_pb2.CountTokensRequest(
+            model=self._arguments.model, texts=texts, add_special_tokens=self._arguments.special_tokens
+        )
+        response = self._stub.CountTokens(request, timeout=self._timeout_s)
+        for text, count in zip(texts, response.counts, strict=True):
+            self._print({"text": text, "count": count}, str(count))
+        return exit_codes.OK
+
+    def detokenize(self, sequences: Sequence[list[int]]) -> int:
+        keep_special = self._arguments.special_tokens
+        request = tokenization_pb2.DetokenizeRequest(
+            model=self._arguments.model,
+            sequences=[common_pb2.TokenIds(ids=ids) for ids in sequences],
+            skip_special_tokens=None if keep_special is None else not keep_special,
+        )
+        response = self._stub.Detokenize(request, timeout=self._timeout_s)
+        for ids, text in zip(sequences, response.texts, strict=True):
+            self._print({"token_ids": ids, "text": text}, text)
+        return exit_codes.OK
+
+    def _print_tokens(self, text: str, result: tokenization_pb2.TokenizeResult) -> None:
+        ids, tokens = result.tokenization.token_ids, result.tokenization.tokens
+        if self._arguments.json:
             print(json.dumps(_as_json(text, result), ensure_ascii=False))
         elif result.HasField("error"):
             print(f"naiad: {shorten(text, TEXT_WIDTH)!r}: {item_error(result.error)}", file=sys.stderr)
-        elif arguments.ids:
-            print(*result.tokenization.token_ids)
+        elif self._arguments.ids:
+            print(*ids)
         else:
-            tokens = zip(result.tokenization.token_ids, result.tokenization.tokens, strict=True)
-            print(format_table(("ID", "TOKEN"), [(str(token_id), token) for token_id, token in tokens]))
-    failed = any(result.HasField("error") for result in response.results)
-    return exit_codes.FAILED if failed else exit_codes.OK
+            rows = [(str(token_id), token) for token_id, token in zip(ids, tokens, strict=True)]
+            print(format_table(("ID", "TOKEN"), rows))
+
+    def _print(self, fields: dict[str, object], text: str) -> None:
+        print(json.dumps(fields, ensure_ascii=False) if self._arguments.json else text)
 
 
 def _as_json(text: str, result: tokenization_pb2.TokenizeResult) -> dict[str, object]:
@@ -64,30 +100,6 @@ def _as_json(text: str, result: tokenization_pb2.TokenizeResult) -> dict[str, ob
         "offsets": [[offset.start, offset.end] for offset in tokenization.offsets],
         "truncated": tokenization.truncated,
     }
-
-
-def _count(connection: Connection, texts: list[str], arguments: argparse.Namespace) -> int:
-    request = tokenization_pb2.CountTokensRequest(
-        model=arguments.model, texts=texts, add_special_tokens=arguments.special_tokens
-    )
-    stub = tokenization_pb2_grpc.TokenizationServiceStub(connection.channel)
-    response = stub.CountTokens(request, timeout=connection.timeout_s)
-    for text, count in zip(texts, response.counts, strict=True):
-        print(json.dumps({"text": text, "count": count}, ensure_ascii=False) if arguments.json else count)
-    return exit_codes.OK
-
-
-def _detokenize(connection: Connection, sequences: list[list[int]], arguments: argparse.Namespace) -> int:
-    request = tokenization_pb2.DetokenizeRequest(
-        model=arguments.model,
-        sequences=[common_pb2.TokenIds(ids=ids) for ids in sequences],
-        skip_special_tokens=None if arguments.special_tokens is None else not arguments.special_tokens,
-    )
-    stub = tokenization_pb2_grpc.TokenizationServiceStub(connection.channel)
-    response = stub.Detokenize(request, timeout=connection.timeout_s)
-    for ids, text in zip(sequences, response.texts, strict=True):
-        print(json.dumps({"token_ids": ids, "text": text}, ensure_ascii=False) if arguments.json else text)
-    return exit_codes.OK
 
 
 def _parse_ids(line: str) -> list[int]:

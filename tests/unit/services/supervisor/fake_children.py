@@ -44,10 +44,15 @@ def member(name: str, program: str, folder: Path, *arguments: str, **options: fl
     async def wait_ready() -> None:
         nonlocal starts_seen
         starts_seen += 1
-        while len(process_ids(folder, name)) < starts_seen:
-            await asyncio.sleep(0.005)
+        await until_started(folder, name, starts_seen)
 
     return Member(spec, wait_ready, options.get("start_timeout_s", 20.0))
+
+
+async def until_started(folder: Path, name: str, times: int) -> None:
+    """Waits until the child `name` has said that it is ready for the `times`th time."""
+    while len(process_ids(folder, name)) < times:  # noqa: ASYNC110 - another process tells, through a file
+        await asyncio.sleep(0.005)
 
 
 def process_ids(folder: Path, name: str) -> list[int]:

@@ -101,8 +101,7 @@ async def test_a_dead_child_is_started_again(tmp_path: Path) -> None:
     (first,) = fake.process_ids(tmp_path, "service")
     os.kill(first, signal.SIGKILL)
     await run.until_printed("service died (signal SIGKILL); starting it again in 0.0 s")
-    while len(fake.process_ids(tmp_path, "service")) < 2:
-        await asyncio.sleep(0.005)
+    await fake.until_started(tmp_path, "service", 2)
     second = fake.process_ids(tmp_path, "service")[1]
     assert fake.is_running(second)
     await run.stop()

@@ -1,0 +1,49 @@
+"""The service's logic over tiny encoders."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from services.classification.admission import Admission
+from services.classification.encoder_client import EncoderClient, PackLimits
+from services.classification.logic import ClassificationLogic
+from services.common.metrics import ServiceMetrics
+from services.common.registry import ModelRegistry
+from services.common.settings import ClassificationSettings
+from services.common.text_models import TextModels
+from tests.unit.services.classification.tiny_encoders import FakeChannel, write_repository
+
+
+@pytest.fixture
+def channel() -> FakeChannel:
+    return FakeChannel()
+
+
+@pytest.fixture
+async def text_models(tmp_path: Path) -> AsyncIterator[TextModels]:
+    registry = ModelRegistry(write_repository(tmp_path / "models"))
+    models = TextModels(registry, ClassificationSettings(), ServiceMetrics())
+    yield models
+    await models.close()
+
+
+MakeLogic = Callable[..., ClassificationLogic]
+
+
+@pytest.fixture
+def make_logic(channel: FakeChannel, text_models: TextModels) -> MakeLogic:
+    """Makes the logic; bounds: max_pack_tokens, max_parallel_packs, max_requests, max_tokens, max_bytes."""
+
+    def make(**bounds: int) -> ClassificationLogic:
+        limits = PackLimits(bounds.get("max_pack_tokens", 64), bounds.get("max_parallel_packs", 2))
+        admission = Admission(bounds.get("max_requests", 8), bounds.get("max_tokens", 1000), retry_after_ms=250)
+        client = EncoderClient(channel, limits)  # type: ignore[arg-type]  # stands for a TritonChannel
+        return ClassificationLogic(text_models, client, admission, bounds.get("max_bytes", 1_000_000))
+
+    return make
+
+
+@pytest.fixture
+def logic(make_logic: MakeLogic) -> ClassificationLogic:
+    return make_logic()
