@@ -15,7 +15,7 @@ struct EngineOptions {
   int32_t max_waiting_requests = 256;  // Most requests accepted but not yet started, at least 1; more are refused.
   int32_t max_context_rows = 64;       // Most rows of context log-probabilities in one step, at least 1; bounds the
                                        // logits to [max_active_requests + max_context_rows, vocabulary].
-  std::vector<int32_t> eos_token_ids;  // Stop tokens of the model itself, each in the vocabulary.
+  std::vector<int32_t> eos_token_ids = {};  // Stop tokens of the model itself, each in the vocabulary.
 };
 
 // kInvalidArgument naming the first option, or fact of the model, with which no engine can work.

@@ -1,0 +1,118 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "sampling/candidate_filters.h"
+
+namespace naiad {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+std::vector<Candidate> FromProbabilities(const std::vector<float>& probabilities) {
+  std::vector<Candidate> candidates;
+  for (size_t i = 0; i < probabilities.size(); ++i) {
+    candidates.push_back({static_cast<int32_t>(i), std::log(probabilities[i]) + 3.0F});
+  }
+  return candidates;
+}
+
+std::vector<int32_t> SortedIds(const std::vector<Candidate>& candidates) {
+  std::vector<int32_t> ids;
+  for (const Candidate& candidate : candidates) ids.push_back(candidate.token_id);
+  std::ranges::sort(ids);
+  return ids;
+}
+
+std::vector<int32_t> KeptBy(const CandidateFilter& filter, const std::vector<float>& probabilities) {
+  std::vector<Candidate> candidates = FromProbabilities(probabilities);
+  filter.Apply(&candidates);
+  return SortedIds(candidates);
+}
+
+using Ids = std::vector<int32_t>;
+
+TEST(CandidatesTest, CollectsWhatCanBeDrawn) {
+  std::vector<Candidate> candidates;
+  CollectCandidates(std::vector{1.0F, -kInfinity, kNan, 2.0F}, &candidates);
+  EXPECT_EQ(SortedIds(candidates), (Ids{0, 3}));
+}
+
+TEST(CandidatesTest, CollectsTheMostLikelyInOrderAndTheLowerIdOnTies) {
+  const std::vector<float> logits = {1.0F, 5.0F, -kInfinity, 5.0F, kNan, 3.0F, 5.0F};
+  struct Case {
+    int32_t count;
+    Ids ids;
+  };
+  for (const Case& item :
+       {Case{0, {}}, Case{1, {1}}, Case{2, {1, 3}}, Case{4, {1, 3, 6, 5}}, Case{9, {1, 3, 6, 5, 0}}}) {
+    std::vector<Candidate> candidates;
+    CollectTopCandidates(logits, item.count, &candidates);
+    Ids ids;
+    for (const Candidate& candidate : candidates) ids.push_back(candidate.token_id);
+    EXPECT_EQ(ids, item.ids) << item.count;
+  }
+}
+
+TEST(TopKFilterTest, KeepsTheMostLikely) {
+  EXPECT_EQ(KeptBy(TopKFilter(2), {0.2F, 0.5F, 0.3F}), (Ids{1, 2}));
+  EXPECT_EQ(KeptBy(TopKFilter(2), {0.25F, 0.25F, 0.5F}), (Ids{0, 2})) << "the lower id wins a tie";
+  EXPECT_EQ(KeptBy(TopKFilter(3), {0.2F, 0.5F, 0.3F}), (Ids{0, 1, 2}));
+  EXPECT_EQ(KeptBy(TopKFilter(9), {0.2F, 0.5F, 0.3F}), (Ids{0, 1, 2}));
+}
+
+TEST(TopPFilterTest, KeepsTheSmallestSetThatReachesTheShare) {
+  const std::vector<float> probabilities = {0.1F, 0.4F, 0.2F, 0.3F};
+  EXPECT_EQ(KeptBy(TopPFilter(0.01F), probabilities), (Ids{1}));
+  EXPECT_EQ(KeptBy(TopPFilter(0.39F), probabilities), (Ids{1}));
+  EXPECT_EQ(KeptBy(TopPFilter(0.41F), probabilities), (Ids{1, 3}));
+  EXPECT_EQ(KeptBy(TopPFilter(0.69F), probabilities), (Ids{1, 3}));
+  EXPECT_EQ(KeptBy(TopPFilter(0.71F), probabilities), (Ids{1, 2, 3}));
+  EXPECT_EQ(KeptBy(TopPFilter(0.95F), probabilities), (Ids{0, 1, 2, 3}));
+}
+
+TEST(MinPFilterTest, KeepsWhatIsLikelyBesideTheMostLikely) {
+  const std::vector<float> probabilities = {0.1F, 0.4F, 0.2F, 0.3F};
+  EXPECT_EQ(KeptBy(MinPFilter(0.2F), probabilities), (Ids{0, 1, 2, 3}));
+  EXPECT_EQ(KeptBy(MinPFilter(0.4F), probabilities), (Ids{1, 2, 3}));
+  EXPECT_EQ(KeptBy(MinPFilter(0.7F), probabilities), (Ids{1, 3}));
+  EXPECT_EQ(KeptBy(MinPFilter(1.0F), probabilities), (Ids{1}));
+}
+
+TEST(TemperatureFilterTest, ScalesDistancesFromTheLargest) {
+  std::vector<Candidate> candidates = {{0, 1.0F}, {1, 5.0F}, {2, 3.0F}};
+  TemperatureFilter(2.0F).Apply(&candidates);
+  EXPECT_FLOAT_EQ(candidates[0].logit, -2.0F);
+  EXPECT_FLOAT_EQ(candidates[1].logit, 0.0F);
+  EXPECT_FLOAT_EQ(candidates[2].logit, -1.0F);
+}
+
+TEST(TemperatureFilterTest, TheSmallestTemperatureLeavesTheMostLikely) {
+  std::vector<Candidate> candidates = {{0, 1.0F}, {1, 5.0F}, {2, 4.0F}};
+  TemperatureFilter(std::numeric_limits<float>::denorm_min()).Apply(&candidates);
+  for (const double point : {0.0, 0.5, 0.999999}) EXPECT_EQ(DrawCandidate(candidates, point), 1);
+}
+
+TEST(DrawTest, CutsTheUnitIntervalByProbability) {
+  const std::vector<Candidate> candidates = FromProbabilities({0.1F, 0.4F, 0.2F, 0.3F});
+  EXPECT_EQ(DrawCandidate(candidates, 0.0), 0);
+  EXPECT_EQ(DrawCandidate(candidates, 0.099), 0);
+  EXPECT_EQ(DrawCandidate(candidates, 0.101), 1);
+  EXPECT_EQ(DrawCandidate(candidates, 0.499), 1);
+  EXPECT_EQ(DrawCandidate(candidates, 0.501), 2);
+  EXPECT_EQ(DrawCandidate(candidates, 0.701), 3);
+  EXPECT_EQ(DrawCandidate(candidates, 1.0 - 0x1.0p-53), 3);
+}
+
+TEST(DrawTest, NeverGivesACandidateWithoutWeight) {
+  const std::vector<Candidate> candidates = {{0, -1000.0F}, {1, 0.0F}, {2, -1000.0F}};
+  EXPECT_EQ(DrawCandidate(candidates, 0.0), 1);
+  EXPECT_EQ(DrawCandidate(candidates, 1.0 - 0x1.0p-53), 1);
+}
+
+}  // namespace
+}  // namespace naiad
