@@ -8,7 +8,7 @@ from exporters.options import Task
 
 # Tensors of docs/contracts.md section 3: (name, Triton type, dims, optional).
 _GENERATE_INPUTS = (
-    ("input_ids", "TYPE_INT32", [-1], False),
+    ("input_ids", "TYPE_INT32", [-1], True),
     ("stop_token_ids", "TYPE_INT32", [-1], True),
     ("logit_bias_ids", "TYPE_INT32", [-1], True),
     ("logit_bias_values", "TYPE_FP32", [-1], True),

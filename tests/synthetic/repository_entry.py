@@ -49,7 +49,7 @@ def _tensor(name: str, data_type: str, rank: int, optional: bool = False) -> str
 
 
 _GENERATE_INPUTS = [
-    _tensor("input_ids", "TYPE_INT32", 1),
+    _tensor("input_ids", "TYPE_INT32", 1, optional=True),
     _tensor("stop_token_ids", "TYPE_INT32", 1, optional=True),
     _tensor("logit_bias_ids", "TYPE_INT32", 1, optional=True),
     _tensor("logit_bias_values", "TYPE_FP32", 1, optional=True),
