@@ -306,8 +306,10 @@ def check_names(environ: Mapping[str, str]) -> None:
     known = known_variables()
     for name in sorted(environ):
         if name.startswith(ENV_PREFIX) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else "; docs/configuration.md lists all settings"
+            # Without the prefix, which alone would make any two names similar.
+            endings = [variable.removeprefix(ENV_PREFIX) for variable in sorted(known)]
+            near = difflib.get_close_matches(name.removeprefix(ENV_PREFIX), endings, n=1)
+            hint = f"; did you mean {ENV_PREFIX}{near[0]}?" if near else "; docs/configuration.md lists all settings"
             raise SettingsError(f"{name} is not a setting of naiad{hint}")
 
 

@@ -1,0 +1,210 @@
+"""An in-process double of Triton's gRPC endpoint with scripted answers, for unit tests of the services."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+_DTYPES = {"INT32": np.int32, "FP32": np.float32}
+_NAMES = {np.dtype(np.int32): "INT32", np.dtype(np.float32): "FP32"}
+
+
+@dataclass
+class Plan:
+    """What the fake does with one generation: sends `tokens` in chunks, then ends, or waits for a stop message."""
+
+    tokens: list[int] = field(default_factory=list)
+    chunk: int = 1
+    finish_reason: str = "length"
+    stop_token_id: int | None = None
+    wait_for_stop: bool = False
+    logprobs: list[float] | None = None
+    error: tuple[str, str] | None = None  # error_code, error_message in the final response
+    stream_error: str | None = None  # Triton's own error_message
+    context_log_probs: list[float] | None = None
+    parameters: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class SeenRequest:
+    """One request as it arrived."""
+
+    id: str
+    model: str
+    inputs: dict[str, list[Any]]
+    parameters: dict[str, Any]
+
+
+def tensors_of(request: Any) -> dict[str, list[Any]]:
+    """Input tensors of a request as lists."""
+    return {
+        tensor.name: np.frombuffer(raw, _DTYPES[tensor.datatype]).reshape(tuple(tensor.shape)).tolist()
+        for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
+    }
+
+
+def parameters_of(message: Any) -> dict[str, Any]:
+    """Parameters of a message."""
+    return {key: getattr(value, value.WhichOneof("parameter_choice")) for key, value in message.parameters.items()}
+
+
+def infer_response(
+    request_id: str, tensors: dict[str, np.ndarray[Any, Any]], parameters: dict[str, Any], final: bool
+) -> Any:
+    """A ModelInferResponse as Triton would send it."""
+    response = service_pb2.ModelInferResponse(id=request_id)
+    for name, array in tensors.items():
+        output = response.outputs.add(name=name, datatype=_NAMES[array.dtype])
+        output.shape.extend(array.shape)
+        response.raw_output_contents.append(array.tobytes())
+    for name, value in parameters.items():
+        kind = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}[type(value)]
+        setattr(response.parameters[name], kind, value)
+    response.parameters["triton_final_response"].bool_param = final
+    return response
+
+
+class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """Serves on a free port of the loopback. `plan` decides what a generation gets, `infer` what a unary call gets."""
+
+    def __init__(self) -> None:
+        self.plan: Callable[[SeenRequest], Plan] = lambda _: Plan(tokens=[1])
+        self.infer: Callable[[Any], Any] | None = None
+        self.ready = True
+        self.frozen = asyncio.Event()
+        self.requests: list[SeenRequest] = []
+        self.stopped_ids: list[str] = []
+        self.stop_seen = asyncio.Event()
+        self.streams_opened = 0
+        self.port = 0
+        self._stops: dict[str, asyncio.Event] = {}
+        self._server: grpc.aio.Server | None = None
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT."""
+        return f"127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Starts to serve; the second time on the same port."""
+        self._server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await self._server.start()
+
+    async def die(self) -> None:
+        """Ends at once, as if killed."""
+        if self._server is not None:
+            await self._server.stop(0)
+            self._server = None
+
+    async def ServerReady(self, request: Any, context: Any) -> Any:
+        await self._freeze()
+        return service_pb2.ServerReadyResponse(ready=self.ready)
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:
+        await self._freeze()
+        return service_pb2.ModelReadyResponse(ready=self.ready)
+
+    async def _freeze(self) -> None:
+        if self.frozen.is_set():
+            await asyncio.Event().wait()
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:
+        assert self.infer is not None
+        self.requests.append(self._seen(request))
+        answer = self.infer(request)
+        return await answer if asyncio.iscoroutine(answer) else answer
+
+    async def ModelStreamInfer(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        self.streams_opened += 1
+        outbox: asyncio.Queue[Any] = asyncio.Queue()
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def read() -> None:
+            async for request in request_iterator:
+                seen = self._seen(request)
+                if seen.parameters.get("stop"):
+                    self._stop(seen.id, outbox)
+                    continue
+                self.requests.append(seen)
+                self._stops[seen.id] = asyncio.Event()
+                task = asyncio.create_task(self._generate(seen, outbox))
+                tasks.add(task)
+            await outbox.put(None)
+
+        reader = asyncio.create_task(read())
+        try:
+            while (response := await outbox.get()) is not None:
+                yield response
+        finally:
+            for task in (reader, *tasks):
+                task.cancel()
+
+    def _stop(self, request_id: str, outbox: asyncio.Queue[Any]) -> None:
+        self.stopped_ids.append(request_id)
+        self.stop_seen.set()
+        response = infer_response(request_id, {}, {}, final=True)
+        outbox.put_nowait(service_pb2.ModelStreamInferResponse(infer_response=response))
+        if request_id in self._stops:
+            self._stops[request_id].set()
+
+    @staticmethod
+    def _seen(request: Any) -> SeenRequest:
+        return SeenRequest(request.id, request.model_name, tensors_of(request), parameters_of(request))
+
+    async def _generate(self, seen: SeenRequest, outbox: asyncio.Queue[Any]) -> None:
+        plan = self.plan(seen)
+
+        def send(tensors: dict[str, np.ndarray[Any, Any]], parameters: dict[str, Any], final: bool) -> None:
+            response = infer_response(seen.id, tensors, parameters, final)
+            outbox.put_nowait(service_pb2.ModelStreamInferResponse(infer_response=response))
+
+        if plan.stream_error is not None:
+            failed = service_pb2.ModelStreamInferResponse(error_message=plan.stream_error)
+            failed.infer_response.id = seen.id
+            outbox.put_nowait(failed)
+            return
+        if plan.context_log_probs is not None:
+            self._send_context(plan, seen, send)
+        for start in range(0, len(plan.tokens), plan.chunk):
+            if self._stops[seen.id].is_set():
+                break
+            send(self._token_tensors(plan, seen, start), {}, False)
+            await asyncio.sleep(0)
+        if plan.wait_for_stop:
+            await self._stops[seen.id].wait()
+        reason = "cancelled" if self._stops[seen.id].is_set() else plan.finish_reason
+        final: dict[str, Any] = {"finish_reason": reason, "completion_tokens": len(plan.tokens), **plan.parameters}
+        if reason == "stop" and plan.stop_token_id is not None:
+            final["stop_token_id"] = plan.stop_token_id
+        if plan.error is not None:
+            final.update(finish_reason="error", error_code=plan.error[0], error_message=plan.error[1])
+        send({"output_ids": np.empty(0, np.int32)}, final, True)
+
+    @staticmethod
+    def _token_tensors(plan: Plan, seen: SeenRequest, start: int) -> dict[str, np.ndarray[Any, Any]]:
+        tokens = plan.tokens[start : start + plan.chunk]
+        tensors: dict[str, np.ndarray[Any, Any]] = {"output_ids": np.array(tokens, np.int32)}
+        if seen.parameters.get("return_log_probs"):
+            logprobs = plan.logprobs or [-0.5] * len(plan.tokens)
+            tensors["output_log_probs"] = np.array(logprobs[start : start + plan.chunk], np.float32)
+            top = seen.parameters.get("top_log_probs", 0)
+            tensors["top_log_prob_ids"] = np.tile(np.arange(top, dtype=np.int32), (len(tokens), 1))
+            tensors["top_log_prob_values"] = np.full((len(tokens), top), -1, np.float32)
+        return tensors
+
+    @staticmethod
+    def _send_context(plan: Plan, seen: SeenRequest, send: Callable[..., None]) -> None:
+        values = np.array(plan.context_log_probs, np.float32)
+        top = seen.parameters.get("top_log_probs", 0)
+        for part in np.array_split(values, 2):
+            tensors = {"context_log_probs": part}
+            if top:
+                tensors["context_top_ids"] = np.tile(np.arange(top, dtype=np.int32), (len(part), 1))
+                tensors["context_top_values"] = np.full((len(part), top), -2, np.float32)
+            send(tensors, {}, False)
