@@ -245,7 +245,7 @@ async def test_an_engine_that_stalls_fails_what_waits_for_it(make_logic: MakeLog
 
 async def test_an_answer_of_the_wrong_shape_is_our_error(make_logic: MakeLogic, channel: FakeChannel) -> None:
     logic = make_logic()
-    channel._compute = lambda request, name: np.zeros((1, 2), np.float32)  # type: ignore[method-assign]
+    channel.compute = lambda request, name: np.zeros((1, 2), np.float32)  # type: ignore[method-assign]
     with pytest.raises(NaiadError) as caught:
         await logic.embed("embed", ["one"], RAW)
     assert caught.value.reason is Reason.INTERNAL

@@ -87,10 +87,10 @@ class FakeChannel:
             raise self.failure
         name = request.outputs[0].name
         number = len(self.requests)
-        return InferReply({name: self._compute(request, name)}, {"queue_us": number, "compute_us": 10 * number}, True)
+        return InferReply({name: self.compute(request, name)}, {"queue_us": number, "compute_us": 10 * number}, True)
 
     @staticmethod
-    def _compute(request: Any, name: str) -> npt.NDArray[np.float32]:
+    def compute(request: Any, name: str) -> npt.NDArray[np.float32]:
         tensors = {
             tensor.name: np.frombuffer(raw, np.int32)
             for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
