@@ -17,6 +17,7 @@ from services.common.settings import (
 )
 from services.supervisor import ports, readiness
 from services.supervisor.child import ChildSpec, last_line
+from services.supervisor.errors import StartError
 from services.supervisor.reporter import Reporter
 from services.supervisor.supervisor import Member
 from services.supervisor.triton_command import (
@@ -87,6 +88,18 @@ class System:
         """Raises StartError for the first thing that would keep the system from starting."""
         self.triton_options.check()
         ports.check_free([use for endpoint in (self.triton, *self.services) for use in endpoint.port_uses()])
+
+    def begin_logs(self) -> None:
+        """Empties the logs of an earlier start. Raises StartError when they cannot be written."""
+        try:
+            self.settings.log_directory.mkdir(parents=True, exist_ok=True)
+            for endpoint in (self.triton, *self.services):
+                self._log_path(endpoint.name).write_bytes(b"")
+        except OSError as error:
+            mend = "set NAIAD_LOG_DIRECTORY to a folder that can be written"
+            raise StartError(
+                f"logs cannot be written to {self.settings.log_directory}: {error.strerror}; {mend}"
+            ) from None
 
     def stages(self, reporter: Reporter) -> list[list[Member]]:
         """Triton, then the services."""

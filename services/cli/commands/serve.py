@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         system = plan(os.environ, Path(arguments.repository) if arguments.repository else None, wanted)
         system.check()
+        system.begin_logs()
         reporter.progress(f"starting Triton with {', '.join(system.triton_options.models())}")
         asyncio.run(_supervise(system, reporter))
     except (SettingsError, StartError) as error:

@@ -1,0 +1,73 @@
+"""The plan of the whole system, as settings describe it."""
+
+from pathlib import Path
+
+import pytest
+
+from services.common.settings import SettingsError
+from services.supervisor.errors import StartError
+from services.supervisor.reporter import Reporter
+from services.supervisor.system import System, plan
+
+ALL = ("tokenization", "generation", "classification")
+
+
+def test_children_get_their_settings_through_the_environment(tmp_path: Path) -> None:
+    environ = {"NAIAD_TRITON_GRPC_PORT": "7001", "NAIAD_GENERATION_PORT": "7002", "OTHER": "kept"}
+    system = plan(environ, tmp_path, ALL)
+    members = {member.spec.name: member.spec for stage in system.stages(Reporter()) for member in stage}
+    assert list(members) == ["triton", *ALL]
+    environment = members["generation"].environment
+    assert environment["NAIAD_TRITON_ADDRESS"] == "127.0.0.1:7001"
+    assert environment["NAIAD_GENERATION_PORT"] == "7002"
+    assert environment["NAIAD_MODEL_REPOSITORY"] == str(tmp_path)
+    assert environment["OTHER"] == "kept"
+    assert "--grpc-port=7001" in members["triton"].command
+    assert members["generation"].command[-1] == "services.generation"
+
+
+def test_a_port_of_0_is_picked_here_so_that_a_restarted_child_keeps_it() -> None:
+    system = plan({"NAIAD_TRITON_GRPC_PORT": "0", "NAIAD_GENERATION_PORT": "0"}, None, ALL)
+    generation = system.services[1]
+    assert generation.port > 0
+    assert system.triton.port > 0
+    assert system.environment["NAIAD_GENERATION_PORT"] == str(generation.port)
+    assert system.environment["NAIAD_TRITON_ADDRESS"] == f"127.0.0.1:{system.triton.port}"
+
+
+def test_who_listens_on_all_addresses_is_called_on_the_loopback() -> None:
+    system = plan({"NAIAD_HOST": "0.0.0.0"}, None, ALL)
+    assert system.services[0].address == "127.0.0.1:50051"
+    assert system.services[0].metrics_url == "http://127.0.0.1:9101/metrics"
+    # Triton has a setting of its own: it must not be opened to the network by the way.
+    assert system.triton.host == "127.0.0.1"
+
+
+def test_a_service_has_its_grace_before_it_is_killed() -> None:
+    system = plan({"NAIAD_DRAIN_GRACE_MS": "30000"}, None, ("generation",))
+    (generation,) = system.stages(Reporter())[1]
+    assert generation.spec.stop_timeout_s > 30
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(SettingsError, match="NAIAD_GENERATION_PROT"):
+        plan({"NAIAD_GENERATION_PROT": "1"}, None, ALL)
+
+
+def test_logs_of_an_earlier_start_are_emptied(tmp_path: Path) -> None:
+    system = _system_with_logs_in(tmp_path / "logs")
+    system.begin_logs()
+    log = tmp_path / "logs" / "generation.log"
+    log.write_text("old")
+    system.begin_logs()
+    assert log.read_text() == ""
+
+
+def test_a_log_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartError, match=r"logs cannot be written to .*: .*NAIAD_LOG_DIRECTORY"):
+        _system_with_logs_in(tmp_path / "file" / "logs").begin_logs()
+
+
+def _system_with_logs_in(folder: Path) -> System:
+    return plan({"NAIAD_LOG_DIRECTORY": str(folder)}, None, ALL)
