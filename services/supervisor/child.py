@@ -5,17 +5,24 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
-LOG_TAIL_BYTES = 16_384
+LOG_TAIL_BYTES = 65_536
 
 
-def last_line(lines: Sequence[str]) -> str | None:
-    """The last line, where programs usually say why they end; None when there is none."""
-    return lines[-1].strip() if lines else None
+class LogReading:
+    """How the log of a child that has ended is read. A child with a log of its own style has a subclass."""
+
+    def important(self, lines: Sequence[str]) -> Sequence[str]:
+        """Lines that help to see why it ended."""
+        return lines
+
+    def cause(self, lines: Sequence[str]) -> str | None:
+        """Why it ended, of the important lines: programs usually say it last. None when it said nothing."""
+        return lines[-1].strip() if lines else None
 
 
 @dataclass(frozen=True)
@@ -23,8 +30,7 @@ class ChildSpec:
     """What to run and how to stop it.
 
     `command[0]` is an absolute path. `environment` is the whole environment of the child. After SIGTERM the child has
-    `stop_timeout_s` seconds to end by itself, then it is killed. `find_cause` picks, from the last lines of the log,
-    the one that says why the child ended.
+    `stop_timeout_s` seconds to end by itself, then it is killed.
     """
 
     name: str
@@ -32,15 +38,16 @@ class ChildSpec:
     environment: Mapping[str, str]
     log_path: Path
     stop_timeout_s: float = 10.0
-    find_cause: Callable[[Sequence[str]], str | None] = last_line
+    log_reading: LogReading = field(default_factory=LogReading)
 
 
 class ChildProcess:
     """A running child. Create it with `start`."""
 
-    def __init__(self, spec: ChildSpec, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, spec: ChildSpec, process: asyncio.subprocess.Process, log_start: int) -> None:
         self.spec = spec
         self._process = process
+        self._log_start = log_start
 
     @classmethod
     async def start(cls, spec: ChildSpec) -> "ChildProcess":
@@ -48,6 +55,7 @@ class ChildProcess:
         spec.log_path.parent.mkdir(parents=True, exist_ok=True)
         launcher = (sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()))
         with spec.log_path.open("ab") as log:
+            log_start = log.tell()
             process = await asyncio.create_subprocess_exec(
                 *launcher,
                 *spec.command,
@@ -57,7 +65,7 @@ class ChildProcess:
                 env=dict(spec.environment),
                 process_group=0,
             )
-        return cls(spec, process)
+        return cls(spec, process, log_start)
 
     @property
     def pid(self) -> int:
@@ -73,8 +81,19 @@ class ChildProcess:
         """Waits for the end; the exit status, or minus the number of the signal that ended it."""
         return await self._process.wait()
 
-    def describe_exit(self) -> str:
-        """How the child ended, for people: "exit code 3", "signal SIGKILL". Only after its end."""
+    def important_log_lines(self) -> Sequence[str]:
+        """Lines of this process's log, of its last part, that help to see why it ended."""
+        with self.spec.log_path.open("rb") as log:
+            log.seek(max(self._log_start, self.spec.log_path.stat().st_size - LOG_TAIL_BYTES))
+            text = log.read().decode("utf-8", errors="replace")
+        return self.spec.log_reading.important([line.rstrip() for line in text.splitlines() if line.strip()])
+
+    def describe_end(self) -> str:
+        """How the child ended, and why as far as its log tells. Only after its end."""
+        cause = self.spec.log_reading.cause(self.important_log_lines())
+        return f"{self._describe_exit()}: {cause}" if cause else self._describe_exit()
+
+    def _describe_exit(self) -> str:
         status = self._process.returncode
         if status is None:
             raise RuntimeError(f"{self.spec.name} is still running")
@@ -106,14 +125,3 @@ class ChildProcess:
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
-
-
-def last_log_lines(path: Path, count: int) -> list[str]:
-    """The last `count` lines of a log that are not blank; none if the file is not there."""
-    try:
-        with path.open("rb") as log:
-            log.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
-            text = log.read().decode("utf-8", errors="replace")
-    except FileNotFoundError:
-        return []
-    return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.supervisor.child import ChildProcess, ChildSpec, last_log_lines
+from services.supervisor.child import ChildProcess, ChildSpec
 from services.supervisor.errors import StartError
 from services.supervisor.reporter import Reporter
 from services.supervisor.restart import RestartHistory, RestartPolicy
@@ -126,7 +126,7 @@ class Supervisor:
         try:
             await asyncio.wait({ready, death}, timeout=member.start_timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if death.done():
-                return self._describe_death(child)
+                return child.describe_end()
             if not ready.done():
                 child.kill()
                 await death
@@ -141,14 +141,11 @@ class Supervisor:
     async def _wait_for_death(self, member: Member) -> str:
         child = self._children[member.spec.name]
         await child.wait()
-        return self._describe_death(child)
-
-    def _describe_death(self, child: ChildProcess) -> str:
-        cause = child.spec.find_cause(last_log_lines(child.spec.log_path, LOG_TAIL_LINES))
-        return f"{child.describe_exit()}: {cause}" if cause else child.describe_exit()
+        return child.describe_end()
 
     def _show_log(self, member: Member) -> None:
-        self.reporter.log_tail(member.spec.name, last_log_lines(member.spec.log_path, LOG_TAIL_LINES))
+        lines = self._children[member.spec.name].important_log_lines()
+        self.reporter.log_tail(member.spec.name, lines[-LOG_TAIL_LINES:])
 
     async def _stop_all(self) -> None:
         for stage in reversed(self.stages):

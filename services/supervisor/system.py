@@ -1,7 +1,6 @@
 """The whole system as members of a supervisor: Triton first, then the services."""
 
 import dataclasses
-import re
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from services.common.settings import (
     load_settings,
 )
 from services.supervisor import ports, readiness
-from services.supervisor.child import ChildSpec, last_line
+from services.supervisor.child import ChildSpec
 from services.supervisor.errors import StartError
 from services.supervisor.reporter import Reporter
 from services.supervisor.supervisor import Member
@@ -26,6 +25,7 @@ from services.supervisor.triton_command import (
     find_onnxruntime_library,
     find_tritonserver,
 )
+from services.supervisor.triton_log import TritonLog
 
 AUTO = "auto"
 SERVICE_SETTINGS: dict[str, type[TokenizationSettings | GenerationSettings | ClassificationSettings]] = {
@@ -39,8 +39,6 @@ SERVICE_START_TIMEOUT_S = 60.0
 # A service needs a moment beyond its own grace to end calls that did not finish.
 SERVICE_STOP_MARGIN_S = 5.0
 TRITON_STOP_MARGIN_S = 5.0
-TRITON_FAILURE = re.compile(r"^E\d{4}|\berror:|\bfailed\b", re.IGNORECASE)
-LOG_PREFIX = re.compile(r"^[A-Z]\d{4} [\d:.]+ \d+ \S+\] ")
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ class System:
             environment=self.environment,
             log_path=log_path,
             stop_timeout_s=EXIT_TIMEOUT_S + TRITON_STOP_MARGIN_S,
-            find_cause=find_triton_cause,
+            log_reading=TritonLog(),
         )
         return Member(spec, wait_ready, start_timeout_s=self.settings.triton_start_timeout_ms / 1e3)
 
@@ -172,13 +170,6 @@ def plan(environ: Mapping[str, str], repository: Path | None, wanted_services: S
     for endpoint in services:
         environment |= {endpoint.variable: str(endpoint.port), endpoint.metrics_variable: str(endpoint.metrics_port)}
     return System(settings, options, triton, services, environment)
-
-
-def find_triton_cause(lines: Sequence[str]) -> str | None:
-    """The last line of Triton's log that tells of a failure, without its prefix; the last line if none does."""
-    failures = [line for line in lines if TRITON_FAILURE.search(line)]
-    cause = last_line(failures or lines)
-    return LOG_PREFIX.sub("", cause) if cause else None
 
 
 def _local_address(host: str, port: int) -> str:

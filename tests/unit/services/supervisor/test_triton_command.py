@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from services.supervisor.errors import StartError
-from services.supervisor.system import find_triton_cause
 from services.supervisor.triton_command import TritonOptions, find_onnxruntime_library, find_tritonserver
 
 
@@ -74,14 +73,3 @@ def test_the_command_keeps_triton_on_its_host_and_its_models_fixed(options: Trit
 def test_the_installed_packages_have_both_binaries() -> None:
     assert os.access(find_tritonserver(), os.X_OK)
     assert find_onnxruntime_library().is_file()
-
-
-def test_the_cause_of_tritons_end_is_the_last_failure_in_its_log() -> None:
-    lines = [
-        'I1123 22:34:00.000001 12 model_lifecycle.cc:472] "loading: chat:1"',
-        "E1123 22:34:00.000002 12 model_lifecycle.cc:654] \"failed to load 'chat' version 1: Invalid argument: x\"",
-        'I1123 22:34:00.000003 12 server.cc:305] "Waiting for in-flight requests to complete."',
-    ]
-    assert find_triton_cause(lines) == "\"failed to load 'chat' version 1: Invalid argument: x\""
-    assert find_triton_cause(lines[:1]) == '"loading: chat:1"'
-    assert find_triton_cause([]) is None
