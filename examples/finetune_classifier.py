@@ -46,7 +46,7 @@ class Preset:
     output: Path
 
 
-FULL = Preset(epochs=3, learning_rate=1e-4, trained_layers=None, output=REPOSITORY / "build/finetuned-classifier")
+FULL = Preset(epochs=2, learning_rate=1e-4, trained_layers=None, output=REPOSITORY / "build/finetuned-classifier")
 QUICK = Preset(epochs=1, learning_rate=2e-4, trained_layers=2, output=REPOSITORY / "build/sentiment-checkpoint")
 
 
