@@ -1,17 +1,10 @@
 """Where a service is called."""
 
 from services.cli import exit_codes
-from services.common.settings import (
-    ClassificationSettings,
-    ClientSettings,
-    GenerationSettings,
-    SettingsError,
-    TokenizationSettings,
-    load_settings,
-)
+from services.common.addresses import SERVICE_SETTINGS, local_address
+from services.common.settings import ClientSettings, SettingsError, load_settings
 
 AUTO = "auto"
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up here, not bound
 
 
 def resolve(service: str, argument: str | None) -> str:
@@ -25,20 +18,7 @@ def resolve(service: str, argument: str | None) -> str:
         settings = load_settings(SERVICE_SETTINGS[service])
     except SettingsError as error:
         raise exit_codes.CommandError(str(error), exit_codes.WRONG_USAGE) from None
-    return join(settings.host, settings.port)
-
-
-SERVICE_SETTINGS: dict[str, type[TokenizationSettings | GenerationSettings | ClassificationSettings]] = {
-    "tokenization": TokenizationSettings,
-    "generation": GenerationSettings,
-    "classification": ClassificationSettings,
-}
-
-
-def join(host: str, port: int) -> str:
-    """HOST:PORT for a caller on this machine."""
-    host = ANY_ADDRESS.get(host, host)
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return local_address(settings.host, settings.port)
 
 
 def _checked(address: str, source: str) -> str:

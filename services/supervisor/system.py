@@ -7,13 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.common.settings import (
-    ClassificationSettings,
-    GenerationSettings,
-    SupervisorSettings,
-    TokenizationSettings,
-    load_settings,
-)
+from services.common.addresses import SERVICE_SETTINGS, ServiceSettings, local_address
+from services.common.settings import SupervisorSettings, load_settings
 from services.supervisor import ports, readiness
 from services.supervisor.child import ChildSpec
 from services.supervisor.errors import StartError
@@ -28,13 +23,6 @@ from services.supervisor.triton_command import (
 from services.supervisor.triton_log import TritonLog
 
 AUTO = "auto"
-SERVICE_SETTINGS: dict[str, type[TokenizationSettings | GenerationSettings | ClassificationSettings]] = {
-    "tokenization": TokenizationSettings,
-    "generation": GenerationSettings,
-    "classification": ClassificationSettings,
-}
-# Who listens on all addresses is called on this machine's own.
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up here, not bound
 SERVICE_START_TIMEOUT_S = 60.0
 # A service needs a moment beyond its own grace to end calls that did not finish.
 SERVICE_STOP_MARGIN_S = 5.0
@@ -56,12 +44,12 @@ class Endpoint:
     @property
     def address(self) -> str:
         """HOST:PORT of the gRPC port, for a caller on this machine."""
-        return _local_address(self.host, self.port)
+        return local_address(self.host, self.port)
 
     @property
     def metrics_url(self) -> str:
         """URL of the Prometheus endpoint, for a caller on this machine."""
-        return f"http://{_local_address(self.host, self.metrics_port)}/metrics"
+        return f"http://{local_address(self.host, self.metrics_port)}/metrics"
 
     def port_uses(self) -> list[ports.PortUse]:
         """Both ports, to be checked before the start."""
@@ -172,11 +160,6 @@ def plan(environ: Mapping[str, str], repository: Path | None, wanted_services: S
     return System(settings, options, triton, services, environment)
 
 
-def _local_address(host: str, port: int) -> str:
-    host = ANY_ADDRESS.get(host, host)
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _triton_endpoint(settings: SupervisorSettings) -> Endpoint:
     return Endpoint(
         name="triton",
@@ -189,9 +172,7 @@ def _triton_endpoint(settings: SupervisorSettings) -> Endpoint:
     )
 
 
-def _service_endpoint(
-    name: str, settings: TokenizationSettings | GenerationSettings | ClassificationSettings
-) -> Endpoint:
+def _service_endpoint(name: str, settings: ServiceSettings) -> Endpoint:
     prefix = f"NAIAD_{name.upper()}"
     return Endpoint(
         name=name,

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from services.cli import exit_codes
 from services.cli.table import format_table
+from services.common.addresses import SERVICE_SETTINGS
 from services.common.settings import SettingsError
 from services.supervisor.errors import StartError
 from services.supervisor.reporter import Reporter
 from services.supervisor.supervisor import Supervisor
-from services.supervisor.system import SERVICE_SETTINGS, Endpoint, System, plan
+from services.supervisor.system import Endpoint, System, plan
 
 EXAMPLES = {
     "generation": 'naiad generate --chat "What is the capital of France?"',
