@@ -1,7 +1,7 @@
 // The part of Triton Inference Server's C interface that this backend calls or implements, declared by us because no
-// package carries Triton's headers. Names, values and signatures are those of release 2.51 (r24.10): server interface 1.34,
-// backend interface 1.19; both promise that later minor versions only add. Nothing here is defined in this library: the
-// symbols resolve in the server process that loads it. Objects are opaque; who owns what:
+// package carries Triton's headers. Names, values and signatures are those of release 2.51 (r24.10): server
+// interface 1.34, backend interface 1.19; both promise that later minor versions only add. Nothing here is defined in
+// this library: the symbols resolve in the server process that loads it. Objects are opaque; who owns what:
 // - a TRITONSERVER_Error* that a function returns (nullptr = success) belongs to the caller;
 // - a request belongs to the backend once Execute has returned nullptr, until it is released;
 // - a response belongs to the backend until it is sent; a response factory until it is deleted.
@@ -87,9 +87,9 @@ enum TRITONSERVER_MetricKind {
 
 enum TRITONBACKEND_ArtifactType { TRITONBACKEND_ARTIFACT_FILESYSTEM = 0 };
 
-constexpr uint32_t kTritonReleaseAll = 1;      // Release flag: the backend is done with the request.
-constexpr uint32_t kTritonResponseFinal = 1;   // Send flag: no response of the request follows.
-constexpr uint32_t kTritonModelConfigV1 = 1;   // Version of the model configuration's JSON.
+constexpr uint32_t kTritonReleaseAll = 1;     // Release flag: the backend is done with the request.
+constexpr uint32_t kTritonResponseFinal = 1;  // Send flag: no response of the request follows.
+constexpr uint32_t kTritonModelConfigV1 = 1;  // Version of the model configuration's JSON.
 
 // --- Server: errors, log, messages, parameters ---
 TRITONSERVER_Error* TRITONSERVER_ErrorNew(TRITONSERVER_Error_Code code, const char* message);
@@ -97,7 +97,8 @@ void TRITONSERVER_ErrorDelete(TRITONSERVER_Error* error);
 const char* TRITONSERVER_ErrorMessage(TRITONSERVER_Error* error);
 TRITONSERVER_Error* TRITONSERVER_LogMessage(TRITONSERVER_LogLevel level, const char* file, int line, const char* text);
 // `base` stays valid as long as `message`.
-TRITONSERVER_Error* TRITONSERVER_MessageSerializeToJson(TRITONSERVER_Message* message, const char** base, size_t* bytes);
+TRITONSERVER_Error* TRITONSERVER_MessageSerializeToJson(TRITONSERVER_Message* message, const char** base,
+                                                        size_t* bytes);
 TRITONSERVER_Error* TRITONSERVER_MessageDelete(TRITONSERVER_Message* message);
 const char* TRITONSERVER_DataTypeString(TRITONSERVER_DataType type);
 // `value` points at what TRITONSERVER_ParameterType says; it is copied.
@@ -142,7 +143,8 @@ TRITONSERVER_Error* TRITONBACKEND_ModelConfig(TRITONBACKEND_Model* model, uint32
 TRITONSERVER_Error* TRITONBACKEND_ModelBackend(TRITONBACKEND_Model* model, TRITONBACKEND_Backend** backend);
 TRITONSERVER_Error* TRITONBACKEND_ModelState(TRITONBACKEND_Model* model, void** state);
 TRITONSERVER_Error* TRITONBACKEND_ModelSetState(TRITONBACKEND_Model* model, void* state);
-TRITONSERVER_Error* TRITONBACKEND_ModelInstanceModel(TRITONBACKEND_ModelInstance* instance, TRITONBACKEND_Model** model);
+TRITONSERVER_Error* TRITONBACKEND_ModelInstanceModel(TRITONBACKEND_ModelInstance* instance,
+                                                     TRITONBACKEND_Model** model);
 TRITONSERVER_Error* TRITONBACKEND_ModelInstanceState(TRITONBACKEND_ModelInstance* instance, void** state);
 TRITONSERVER_Error* TRITONBACKEND_ModelInstanceSetState(TRITONBACKEND_ModelInstance* instance, void* state);
 // Times are std::chrono::steady_clock in nanoseconds. The request must not have been released.

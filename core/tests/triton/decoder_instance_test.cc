@@ -1,0 +1,186 @@
+// The decoder's glue over the real engine, a runner that counts up, and a fake server.
+#include "triton/decoder_instance.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "fake_triton.h"
+
+namespace naiad {
+namespace {
+
+using testing::Int32Input;
+using testing::Int32s;
+using testing::MetricValue;
+using testing::NewRequest;
+using testing::ReceivedResponse;
+using testing::RequestSpec;
+
+constexpr int32_t kVocabulary = 32;
+
+// The next token is the last one plus 1.
+class CountingRunner : public ModelRunner {
+ public:
+  [[nodiscard]] const DecoderShape& shape() const override { return shape_; }
+
+  Status Run(const PackedBatch& batch, std::span<float>* logits) override {
+    logits_.assign(batch.logit_rows.size() * kVocabulary, 0.0F);
+    for (size_t row = 0; row < batch.logit_rows.size(); ++row) {
+      const auto token = batch.input_ids[static_cast<size_t>(batch.logit_rows[row])];
+      logits_[row * kVocabulary + static_cast<size_t>((token + 1) % kVocabulary)] = 10.0F;
+    }
+    *logits = logits_;
+    return Status::Ok();
+  }
+
+ private:
+  DecoderShape shape_{
+      .vocabulary_size = kVocabulary, .context_length_tokens = 100'000, .num_blocks = 8'192, .block_tokens = 16};
+  std::vector<float> logits_;
+};
+
+class DecoderInstanceTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(MetricFamilies::Create(&families_).ok());
+    std::unique_ptr<ModelMetrics> metrics;
+    ASSERT_TRUE(ModelMetrics::Create(*families_, {{"model", "chat"}}, EngineKind::kDecoder, &metrics).ok());
+    EngineOptions options;
+    options.max_step_tokens = 64;
+    options.eos_token_ids = {31};
+    instance_ =
+        std::make_unique<DecoderInstance>(nullptr, options, std::make_unique<CountingRunner>(), std::move(metrics));
+  }
+
+  static RequestSpec Generate(const std::string& id, std::vector<int32_t> prompt, int64_t max_tokens) {
+    return {.id = id,
+            .inputs = {Int32Input("input_ids", prompt)},
+            .parameters = {{"request_output_len", max_tokens}},
+            .requested_outputs = {}};
+  }
+
+  std::shared_ptr<testing::RequestLog> Execute(RequestSpec spec) {
+    auto [request, log] = NewRequest(std::move(spec));
+    instance_->Execute(request);
+    return log;
+  }
+
+  static std::string Text(const ReceivedResponse& response, const std::string& name) {
+    const auto found = response.parameters.find(name);
+    return found == response.parameters.end() ? "" : std::get<std::string>(found->second);
+  }
+
+  static int64_t Number(const ReceivedResponse& response, const std::string& name) {
+    return std::get<int64_t>(response.parameters.at(name));
+  }
+
+  static std::vector<int32_t> Tokens(const std::vector<ReceivedResponse>& responses) {
+    std::vector<int32_t> tokens;
+    for (const ReceivedResponse& response : responses) {
+      const auto more = Int32s(response.tensors.at("output_ids"));
+      tokens.insert(tokens.end(), more.begin(), more.end());
+    }
+    return tokens;
+  }
+
+  std::unique_ptr<MetricFamilies> families_;
+  std::unique_ptr<DecoderInstance> instance_;
+};
+
+TEST_F(DecoderInstanceTest, StreamsTokensAndEndsWithASummary) {
+  const auto log = Execute(Generate("a", {1, 2}, 4));
+  const auto responses = log->WaitForRelease();
+  EXPECT_EQ(Tokens(responses), (std::vector<int32_t>{3, 4, 5, 6}));
+  const ReceivedResponse& last = responses.back();
+  EXPECT_TRUE(last.is_final);
+  EXPECT_EQ(std::count_if(responses.begin(), responses.end(), [](const auto& r) { return r.is_final; }), 1);
+  EXPECT_EQ(Text(last, "finish_reason"), "length");
+  EXPECT_EQ(Number(last, "prompt_tokens"), 2);
+  EXPECT_EQ(Number(last, "completion_tokens"), 4);
+  ASSERT_EQ(log->statistics().size(), 1U);
+  EXPECT_TRUE(log->statistics()[0].success);
+  EXPECT_GT(log->statistics()[0].exec_start_ns, 0U);
+  EXPECT_LE(log->statistics()[0].compute_start_ns, log->statistics()[0].compute_end_ns);
+}
+
+TEST_F(DecoderInstanceTest, NamesTheStopTokenThatEndedARequest) {
+  const auto responses = Execute(Generate("a", {29}, 10))->WaitForRelease();
+  EXPECT_EQ(Tokens(responses), (std::vector<int32_t>{30, 31}));
+  EXPECT_EQ(Text(responses.back(), "finish_reason"), "stop");
+  EXPECT_EQ(Number(responses.back(), "stop_token_id"), 31);
+}
+
+TEST_F(DecoderInstanceTest, AStopMessageIsAnsweredAtOnceAndCancelsTheRequestOfItsId) {
+  RequestSpec endless = Generate("a", {1}, 90'000);
+  endless.parameters["ignore_eos"] = true;
+  const auto log = Execute(endless);
+  log->WaitForResponses(2);
+  const auto stop_log = Execute({.id = "a", .inputs = {}, .parameters = {{"stop", true}}, .requested_outputs = {}});
+  const auto stop_responses = stop_log->WaitForRelease();
+  ASSERT_EQ(stop_responses.size(), 1U);
+  EXPECT_TRUE(stop_responses[0].is_final);
+  EXPECT_TRUE(stop_responses[0].tensors.empty());
+  EXPECT_TRUE(stop_responses[0].parameters.empty());
+  EXPECT_EQ(Text(log->WaitForRelease().back(), "finish_reason"), "cancelled");
+}
+
+TEST_F(DecoderInstanceTest, ARequestWhoseClientIsGoneEnds) {
+  RequestSpec endless = Generate("a", {1}, 90'000);
+  endless.parameters["ignore_eos"] = true;
+  const auto log = Execute(endless);
+  log->WaitForResponses(2);
+  log->Cancel();
+  EXPECT_EQ(Text(log->WaitForRelease().back(), "finish_reason"), "cancelled");
+}
+
+TEST_F(DecoderInstanceTest, ABadRequestEndsWithAnErrorThatNamesTheField) {
+  RequestSpec bad = Generate("a", {1}, 4);
+  bad.parameters["temperature"] = std::string("hot");
+  const auto log = Execute(bad);
+  const auto responses = log->WaitForRelease();
+  ASSERT_EQ(responses.size(), 1U);
+  EXPECT_TRUE(responses[0].is_final);
+  EXPECT_EQ(responses[0].error, "");
+  EXPECT_EQ(Text(responses[0], "finish_reason"), "error");
+  EXPECT_EQ(Text(responses[0], "error_code"), "INVALID_ARGUMENT");
+  EXPECT_EQ(Text(responses[0], "error_message"), "temperature must be a number parameter");
+  ASSERT_EQ(log->statistics().size(), 1U);
+  EXPECT_FALSE(log->statistics()[0].success);
+  EXPECT_EQ(MetricValue("naiad_request_failure_total{model=chat,reason=INVALID_ARGUMENT}"), 1.0);
+}
+
+TEST_F(DecoderInstanceTest, ARequestThatTheEngineRefusesIsCountedOnce) {
+  const auto responses = Execute(Generate("a", {kVocabulary}, 4))->WaitForRelease();
+  ASSERT_EQ(responses.size(), 1U);
+  EXPECT_EQ(Text(responses[0], "error_code"), "INVALID_ARGUMENT");
+  EXPECT_EQ(MetricValue("naiad_request_failure_total{model=chat,reason=INVALID_ARGUMENT}"), 1.0);
+}
+
+TEST_F(DecoderInstanceTest, ManyRequestsFromOneThreadAllGetTheirOwnTokens) {
+  constexpr int32_t kRequests = 32;
+  std::vector<std::shared_ptr<testing::RequestLog>> logs;
+  for (int32_t index = 0; index < kRequests; ++index) {
+    RequestSpec spec = Generate("r" + std::to_string(index), {index % 8}, 5);
+    logs.push_back(Execute(std::move(spec)));
+  }
+  for (int32_t index = 0; index < kRequests; ++index) {
+    const int32_t first = index % 8 + 1;
+    EXPECT_EQ(Tokens(logs[static_cast<size_t>(index)]->WaitForRelease()),
+              (std::vector<int32_t>{first, first + 1, first + 2, first + 3, first + 4}));
+  }
+}
+
+TEST_F(DecoderInstanceTest, DestructionEndsLiveRequestsAsUnavailable) {
+  RequestSpec endless = Generate("a", {1}, 90'000);
+  endless.parameters["ignore_eos"] = true;
+  const auto log = Execute(endless);
+  log->WaitForResponses(1);
+  instance_.reset();
+  const auto responses = log->WaitForRelease();
+  EXPECT_EQ(Text(responses.back(), "finish_reason"), "error");
+  EXPECT_EQ(Text(responses.back(), "error_code"), "UNAVAILABLE");
+}
+
+}  // namespace
+}  // namespace naiad

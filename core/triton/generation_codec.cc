@@ -1,0 +1,101 @@
+#include "triton/generation_codec.h"
+
+#include <utility>
+
+#include "triton/parameter_reader.h"
+
+namespace naiad {
+namespace {
+
+Status DecodeLogitBias(const RequestContents& contents, std::vector<LogitBias>* biases) {
+  std::vector<int32_t> ids;
+  std::vector<float> values;
+  if (Status status = FindInt32Input(contents, "logit_bias_ids", &ids); !status.ok()) return status;
+  if (Status status = FindFloatInput(contents, "logit_bias_values", &values); !status.ok()) return status;
+  if (ids.size() != values.size()) {
+    return Status::InvalidArgument("logit_bias_values has " + std::to_string(values.size()) +
+                                   " values, but logit_bias_ids has " + std::to_string(ids.size()));
+  }
+  for (size_t index = 0; index < ids.size(); ++index) biases->push_back({ids[index], values[index]});
+  return Status::Ok();
+}
+
+Status DecodeTensors(const RequestContents& contents, GenerationRequest* request) {
+  if (Status status = FindInt32Input(contents, "input_ids", &request->prompt_token_ids); !status.ok()) return status;
+  if (request->prompt_token_ids.empty()) return Status::InvalidArgument("input_ids must hold at least one token");
+  Status status = FindInt32Input(contents, "stop_token_ids", &request->stopping.stop_token_ids);
+  return status.ok() ? DecodeLogitBias(contents, &request->sampling.logit_bias) : status;
+}
+
+Status DecodeOptions(ParameterReader& parameters, GenerationRequest* request) {
+  request->stopping = {.max_tokens = parameters.Int32("request_output_len", 0),
+                       .min_tokens = parameters.Int32("min_tokens", 0),
+                       .stop_token_ids = std::move(request->stopping.stop_token_ids),
+                       .ignore_eos = parameters.Bool("ignore_eos", false)};
+  request->sampling = {.temperature = parameters.Float("temperature", 0.0F),
+                       .top_k = parameters.Int32("runtime_top_k", 0),
+                       .top_p = parameters.Float("runtime_top_p", 1.0F),
+                       .min_p = parameters.Float("min_p", 0.0F),
+                       .repetition_penalty = parameters.Float("repetition_penalty", 1.0F),
+                       .presence_penalty = parameters.Float("presence_penalty", 0.0F),
+                       .frequency_penalty = parameters.Float("frequency_penalty", 0.0F),
+                       .seed = static_cast<uint64_t>(parameters.Int64("seed", 0)),
+                       .logit_bias = std::move(request->sampling.logit_bias)};
+  request->output = {.log_probs = parameters.Bool("return_log_probs", false),
+                     .top_log_probs = parameters.Int32("top_log_probs", 0),
+                     .context_log_probs = parameters.Bool("return_context_log_probs", false)};
+  if (!parameters.Has("request_output_len")) return Status::InvalidArgument("request_output_len is missing");
+  return parameters.Finish();
+}
+
+void AddLogProbs(const LogProbs& log_probs, const char* chosen, const char* top_ids, const char* top_values,
+                 ResponseContents* response) {
+  const auto rows = static_cast<int64_t>(log_probs.chosen.size());
+  if (rows == 0) return;
+  response->tensors.push_back(FloatTensor(chosen, log_probs.chosen, {rows}));
+  if (log_probs.top_count == 0) return;
+  response->tensors.push_back(Int32Tensor(top_ids, log_probs.top_ids, {rows, log_probs.top_count}));
+  response->tensors.push_back(FloatTensor(top_values, log_probs.top_values, {rows, log_probs.top_count}));
+}
+
+}  // namespace
+
+Status DecodeGeneration(const RequestContents& contents, DecodedGeneration* decoded) {
+  decoded->request.id = contents.id;
+  if (contents.id.empty()) return Status::InvalidArgument("id is empty; a request needs one");
+  ParameterReader parameters(contents.parameters);
+  decoded->is_stop = parameters.Bool("stop", false);
+  if (decoded->is_stop) return parameters.Finish();
+  if (Status status = DecodeTensors(contents, &decoded->request); !status.ok()) return status;
+  return DecodeOptions(parameters, &decoded->request);
+}
+
+ResponseContents EncodeDelta(const TokenDelta& delta) {
+  ResponseContents response;
+  const auto count = static_cast<int64_t>(delta.token_ids.size());
+  response.tensors.push_back(Int32Tensor("output_ids", delta.token_ids, {count}));
+  AddLogProbs(delta.log_probs, "output_log_probs", "top_log_prob_ids", "top_log_prob_values", &response);
+  AddLogProbs(delta.context_log_probs, "context_log_probs", "context_top_ids", "context_top_values", &response);
+  return response;
+}
+
+ResponseContents EncodeFinished(const TokenDelta& last, const FinishedSummary& summary) {
+  ResponseContents response = EncodeDelta(last);
+  auto& parameters = response.parameters;
+  parameters.push_back({"finish_reason", std::string(FinishReasonName(summary.reason))});
+  if (summary.reason == FinishReason::kError) {
+    parameters.push_back({"error_code", std::string(ErrorCodeName(summary.error.code()))});
+    parameters.push_back({"error_message", summary.error.message()});
+  }
+  if (summary.stop_token_id.has_value()) parameters.push_back({"stop_token_id", int64_t{*summary.stop_token_id}});
+  parameters.push_back({"prompt_tokens", int64_t{summary.prompt_tokens}});
+  parameters.push_back({"cached_prompt_tokens", int64_t{summary.cached_prompt_tokens}});
+  parameters.push_back({"completion_tokens", int64_t{summary.completion_tokens}});
+  parameters.push_back({"queue_us", int64_t{summary.queue.count()}});
+  parameters.push_back({"prefill_us", int64_t{summary.prefill.count()}});
+  parameters.push_back({"decode_us", int64_t{summary.decode.count()}});
+  parameters.push_back({"time_to_first_token_us", int64_t{summary.time_to_first_token.count()}});
+  return response;
+}
+
+}  // namespace naiad
