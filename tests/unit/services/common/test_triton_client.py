@@ -1,0 +1,287 @@
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.common.errors import NaiadError, Reason
+from services.common.infer_reply import InferReply, signed_bits
+from services.common.triton_client import StreamRequest, TritonChannel, TritonHealth, TritonStream, unavailable
+from services.common.triton_messages import infer_request, read_reply
+from tests.support.fake_triton import FakeTriton, Plan, infer_response, parameters_of, tensors_of
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeTriton]:
+    fake = FakeTriton()
+    await fake.start()
+    yield fake
+    await fake.die()
+
+
+@pytest.fixture
+async def channel(fake: FakeTriton) -> AsyncIterator[TritonChannel]:
+    channel = TritonChannel(fake.address, retry_after_ms=500)
+    yield channel
+    await channel.close()
+
+
+@pytest.fixture
+async def stream(channel: TritonChannel) -> AsyncIterator[TritonStream]:
+    stream = TritonStream(channel, max_buffered=8)
+    stream.start()
+    await opened(stream)
+    yield stream
+    await stream.close()
+
+
+async def opened(stream: TritonStream) -> None:
+    async with asyncio.timeout(10):
+        while not stream.is_open:
+            stream.retry_now()
+            await asyncio.sleep(0.005)
+
+
+def submit(stream: TritonStream, **parameters: Any) -> StreamRequest:
+    return stream.submit("chat", {"input_ids": np.array([5, 6], np.int32)}, parameters)
+
+
+async def all_replies(request: StreamRequest) -> list[InferReply]:
+    replies: list[InferReply] = []
+    while not replies or not replies[-1].final:
+        replies += await request.next_replies()
+    return replies
+
+
+def ids_of(replies: list[InferReply]) -> list[int]:
+    return [token for reply in replies for token in reply.outputs["output_ids"].tolist()]
+
+
+async def failure_of(request: StreamRequest) -> NaiadError:
+    with pytest.raises(NaiadError) as caught:
+        await all_replies(request)
+    return caught.value
+
+
+def test_messages_carry_tensors_and_parameters_unchanged() -> None:
+    inputs = {"input_ids": np.array([1, 2], np.int32), "logit_bias_values": np.array([0.5], np.float32)}
+    parameters = {"flag": True, "count": -3, "share": 0.25, "name": "x"}
+    request = infer_request("chat", "r1", inputs, parameters, ["logits"])
+    assert tensors_of(request) == {"input_ids": [1, 2], "logit_bias_values": [0.5]}
+    assert parameters_of(request) == parameters
+    assert (request.model_name, request.id, request.outputs[0].name) == ("chat", "r1", "logits")
+    reply = read_reply(infer_response("r1", {"logits": np.ones((2, 3), np.float32)}, {"queue_us": 7}, final=True))
+    assert reply.outputs["logits"].shape == (2, 3)
+    assert (reply.int_parameter("queue_us"), reply.int_parameter("absent"), reply.final) == (7, 0, True)
+
+
+def test_a_tensor_that_contradicts_its_shape_is_refused() -> None:
+    response = infer_response("r1", {"logits": np.ones((2, 3), np.float32)}, {}, final=True)
+    response.outputs[0].shape[0] = 5
+    with pytest.raises(ValueError, match="reshape"):
+        read_reply(response)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**63 - 1, 2**63, 2**64 - 1])
+def test_seeds_keep_their_bits(seed: int) -> None:
+    assert signed_bits(seed) % 2**64 == seed
+    assert -(2**63) <= signed_bits(seed) < 2**63
+
+
+async def test_many_requests_share_one_stream_and_keep_their_order(fake: FakeTriton, stream: TritonStream) -> None:
+    fake.plan = lambda seen: Plan(tokens=list(range(seen.parameters["first"], seen.parameters["first"] + 5)))
+    requests = [submit(stream, first=100 * i) for i in range(20)]
+    answers = await asyncio.gather(*map(all_replies, requests))
+    assert [ids_of(answer) for answer in answers] == [[100 * i + k for k in range(5)] for i in range(20)]
+    assert fake.streams_opened == 1
+    assert len({request.request_id for request in requests}) == 20
+    assert stream.live_requests == 0
+
+
+async def test_a_stop_message_ends_the_request_with_its_last_reply(fake: FakeTriton, stream: TritonStream) -> None:
+    fake.plan = lambda _: Plan(tokens=[1, 2], wait_for_stop=True)
+    request = submit(stream)
+    await request.next_replies()
+    request.stop()
+    request.stop()
+    replies = await all_replies(request)
+    assert replies[-1].parameters["finish_reason"] == "cancelled"
+    assert fake.stopped_ids == [request.request_id]
+    request.stop()
+    request.close()
+    assert fake.stopped_ids == [request.request_id]
+
+
+async def test_a_closed_request_is_stopped_and_others_go_on(fake: FakeTriton, stream: TritonStream) -> None:
+    fake.plan = lambda seen: Plan(tokens=[1], wait_for_stop=seen.parameters["wait"])
+    gone, stays = submit(stream, wait=True), submit(stream, wait=False)
+    gone.close()
+    assert ids_of(await all_replies(stays)) == [1]
+    async with asyncio.timeout(5):
+        await fake.stop_seen.wait()
+    assert fake.stopped_ids == [gone.request_id]
+    assert fake.streams_opened == 1
+
+
+@pytest.mark.parametrize(
+    ("plan", "reason"),
+    [
+        (Plan(error=("RESOURCE_EXHAUSTED", "no blocks")), Reason.OVERLOADED),
+        (Plan(error=("INTERNAL", "bug")), Reason.INTERNAL),
+        (Plan(stream_error="[INVALID_ARGUMENT] request_output_len: missing"), Reason.INVALID_FIELD),
+        (Plan(stream_error="[RESOURCE_EXHAUSTED] inbox full"), Reason.OVERLOADED),
+        (Plan(stream_error="something of Triton"), Reason.INTERNAL),
+    ],
+)
+async def test_errors_of_the_engine_reach_their_request_only(
+    fake: FakeTriton, stream: TritonStream, plan: Plan, reason: Reason
+) -> None:
+    fake.plan = lambda seen: plan if seen.parameters["bad"] else Plan(tokens=[1])
+    bad, good = submit(stream, bad=True), submit(stream, bad=False)
+    assert (await failure_of(bad)).reason is reason
+    assert ids_of(await all_replies(good)) == [1]
+
+
+async def test_a_broken_stream_fails_all_at_once_and_is_opened_again(fake: FakeTriton, stream: TritonStream) -> None:
+    breaks: list[int] = []
+    stream.on_break(lambda: breaks.append(1))
+    fake.plan = lambda _: Plan(tokens=[1], wait_for_stop=True)
+    requests = [submit(stream) for _ in range(3)]
+    for request in requests:
+        await request.next_replies()
+    await fake.die()
+    async with asyncio.timeout(1):
+        errors = await asyncio.gather(*map(failure_of, requests))
+    assert {error.reason for error in errors} == {Reason.ENGINE_UNAVAILABLE}
+    assert breaks
+    fake.plan = lambda _: Plan(tokens=[7])
+    await fake.start()
+    async with asyncio.timeout(10):
+        while True:
+            await opened(stream)
+            try:
+                assert ids_of(await all_replies(submit(stream))) == [7]
+                break
+            except NaiadError as error:
+                assert error.reason is Reason.ENGINE_UNAVAILABLE
+
+
+async def test_without_a_stream_a_request_fails_at_once() -> None:
+    channel = TritonChannel("127.0.0.1:1", retry_after_ms=500)
+    with pytest.raises(NaiadError) as caught:
+        submit(TritonStream(channel, 8))
+    assert caught.value.reason is Reason.ENGINE_UNAVAILABLE
+    await channel.close()
+
+
+async def test_a_reader_that_never_reads_has_its_request_ended(fake: FakeTriton, stream: TritonStream) -> None:
+    fake.plan = lambda _: Plan(tokens=list(range(100)), wait_for_stop=True)
+    request = submit(stream)
+    async with asyncio.timeout(5):
+        await fake.stop_seen.wait()
+    assert (await failure_of(request)).reason is Reason.OVERLOADED
+    assert fake.stopped_ids == [request.request_id]
+
+
+async def test_closing_ends_requests_and_stream(fake: FakeTriton, channel: TritonChannel) -> None:
+    stream = TritonStream(channel, 8)
+    stream.start()
+    await opened(stream)
+    fake.plan = lambda _: Plan(wait_for_stop=True)
+    request = submit(stream)
+    await stream.close()
+    assert (await failure_of(request)).reason is Reason.SHUTTING_DOWN
+
+
+async def test_a_unary_call_goes_on_when_its_caller_leaves(fake: FakeTriton, channel: TritonChannel) -> None:
+    arrived, proceed, finished = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def answer() -> Any:
+        arrived.set()
+        await proceed.wait()
+        finished.set()
+        return infer_response("", {"logits": np.ones((1, 2), np.float32)}, {}, final=False)
+
+    fake.infer = lambda _: answer()
+    request = infer_request("sentiment", "", {"input_ids": np.array([1], np.int32)}, {})
+    caller = asyncio.create_task(channel.infer(request))
+    await arrived.wait()
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    proceed.set()
+    async with asyncio.timeout(5):
+        await finished.wait()
+
+
+async def test_a_unary_call_returns_tensors_or_our_error(fake: FakeTriton, channel: TritonChannel) -> None:
+    fake.infer = lambda _: infer_response("", {"logits": np.ones((1, 2), np.float32)}, {}, final=False)
+    request = infer_request("sentiment", "", {"input_ids": np.array([1], np.int32)}, {})
+    assert (await channel.infer(request)).outputs["logits"].tolist() == [[1, 1]]
+    await fake.die()
+    with pytest.raises(NaiadError) as caught:
+        await channel.infer(request)
+    assert caught.value.reason is Reason.ENGINE_UNAVAILABLE
+
+
+async def test_health_follows_triton_and_a_broken_stream(fake: FakeTriton, channel: TritonChannel) -> None:
+    health = TritonHealth(channel, lambda: ["chat"])
+    seen: asyncio.Queue[bool] = asyncio.Queue()
+    health.on_probe(seen.put_nowait)
+    health.start(interval_ms=10, timeout_ms=500, stall_ms=600)
+    try:
+        async with asyncio.timeout(10):
+            assert await seen.get() is True
+            assert health.model_ready("chat")
+            assert not health.model_ready("other")
+            health.mark_down()
+            while await seen.get():
+                pass
+            fake.ready = False
+            while health.up or await seen.get():
+                pass
+            fake.ready = True
+            while not await seen.get():
+                pass
+            await fake.die()
+            while await seen.get():
+                pass
+    finally:
+        await health.close()
+
+
+async def test_a_frozen_triton_is_down_then_stalled(fake: FakeTriton, channel: TritonChannel) -> None:
+    health = TritonHealth(channel, lambda: [])
+    seen: asyncio.Queue[bool] = asyncio.Queue()
+    stalled = asyncio.Event()
+    health.on_probe(seen.put_nowait)
+    health.on_stall(stalled.set)
+    fake.frozen.set()
+    health.start(interval_ms=10, timeout_ms=50, stall_ms=100)
+    try:
+        async with asyncio.timeout(5):
+            assert await seen.get() is False
+            await stalled.wait()
+    finally:
+        await health.close()
+
+
+async def test_a_stall_fails_requests_and_tells_the_engine(fake: FakeTriton, stream: TritonStream) -> None:
+    fake.plan = lambda _: Plan(tokens=[1], wait_for_stop=True)
+    request = submit(stream)
+    await request.next_replies()
+    stream.fail_all(unavailable())
+    assert (await failure_of(request)).reason is Reason.ENGINE_UNAVAILABLE
+    async with asyncio.timeout(5):
+        await fake.stop_seen.wait()
+
+
+async def test_an_error_of_a_forgotten_request_harms_no_other(fake: FakeTriton, stream: TritonStream) -> None:
+    fake.plan = lambda seen: Plan(stream_error="lost") if seen.parameters["bad"] else Plan(wait_for_stop=True)
+    waiting = submit(stream, bad=False)
+    bad = submit(stream, bad=True)
+    stream.forget(bad)  # its answer now belongs to no one, and must not harm others
+    await asyncio.sleep(0)
+    waiting.stop()
+    assert (await all_replies(waiting))[-1].parameters["finish_reason"] == "cancelled"
