@@ -187,7 +187,9 @@ def add_tokenize(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--ids", action="store_true", help="print the ids only, one text a line")
     what.add_argument("--count", action="store_true", help="print the number of tokens of each text")
     what.add_argument(
-        "--detokenize", action="store_true", help="turn ids back into text; each TEXT or line is a list of ids"
+        "--detokenize",
+        action="store_true",
+        help="turn ids back into text: all of the command line together, or each line",
     )
     parser.add_argument(
         "--special-tokens",

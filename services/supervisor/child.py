@@ -90,6 +90,9 @@ class ChildProcess:
 
     def describe_end(self) -> str:
         """How the child ended, and why as far as its log tells. Only after its end."""
+        if self._process.returncode == -signal.SIGKILL:
+            # It had no chance to log anything.
+            return "signal SIGKILL: somebody killed it, or memory ran out"
         cause = self.spec.log_reading.cause(self.important_log_lines())
         return f"{self._describe_exit()}: {cause}" if cause else self._describe_exit()
 

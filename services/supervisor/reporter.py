@@ -5,6 +5,8 @@ import time
 from collections.abc import Sequence
 from typing import TextIO
 
+LOG_LINE_CHARACTERS = 240
+
 
 class Reporter:
     """Prints one line an event, flushed at once, with the seconds since the start."""
@@ -24,7 +26,7 @@ class Reporter:
     def log_tail(self, name: str, lines: Sequence[str]) -> None:
         """The last lines of a child's log, marked with its name."""
         for line in lines:
-            self._print(f"    {name} | {line}")
+            self._print(f"    {name} | {line[:LOG_LINE_CHARACTERS]}")
 
     def _print(self, text: str) -> None:
         print(text, file=self._output, flush=True)

@@ -17,9 +17,8 @@ TEXT_WIDTH = 48
 
 def run(arguments: argparse.Namespace) -> int:
     """Tokenizes, counts or detokenizes; fails if a text failed, after printing the others."""
-    what = "ids" if arguments.detokenize else "text"
-    texts = inputs.texts(arguments.texts, what)
-    sequences = [_parse_ids(text) for text in texts] if arguments.detokenize else []
+    texts = inputs.texts(arguments.texts, "ids" if arguments.detokenize else "text")
+    sequences = _sequences(arguments, texts) if arguments.detokenize else []
     address = addresses.resolve("tokenization", arguments.address)
     with connect("tokenization", address, arguments.timeout) as connection:
         client = _Client(connection, arguments)
@@ -100,6 +99,12 @@ def _as_json(text: str, result: tokenization_pb2.TokenizeResult) -> dict[str, ob
         "offsets": [[offset.start, offset.end] for offset in tokenization.offsets],
         "truncated": tokenization.truncated,
     }
+
+
+def _sequences(arguments: argparse.Namespace, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of the command line are one sequence; each line of standard input is one."""
+    on_command_line = arguments.texts and arguments.texts != ["-"]
+    return [_parse_ids(text) for text in ([" ".join(texts)] if on_command_line else texts)]
 
 
 def _parse_ids(line: str) -> list[int]:

@@ -92,9 +92,13 @@ def test_tokens_round_trip(naiad: Naiad) -> None:
     assert naiad("tokenize", "--detokenize", stdin=ids).out == text + "\n"
 
 
-@pytest.mark.parametrize("ids", ["72 105", "72,105", "[72, 105]"])
-def test_ids_may_be_written_in_several_ways(naiad: Naiad, ids: str) -> None:
-    assert naiad("tokenize", "--detokenize", ids).out == "Hi\n"
+@pytest.mark.parametrize("ids", [["72 105"], ["72,105"], ["[72, 105]"], ["72", "105"]])
+def test_ids_may_be_written_in_several_ways(naiad: Naiad, ids: list[str]) -> None:
+    assert naiad("tokenize", "--detokenize", *ids).out == "Hi\n"
+
+
+def test_each_line_of_ids_is_a_text(naiad: Naiad) -> None:
+    assert naiad("tokenize", "--detokenize", stdin="72\n105 105\n").out == "H\nii\n"
 
 
 def test_ids_that_are_none_are_wrong_usage(naiad: Naiad) -> None:
