@@ -1,0 +1,205 @@
+#include "kernels/paged_attention.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "kernel_test_support.h"
+
+namespace naiad::testing {
+namespace {
+
+struct Case {
+  AttentionLayer layer;
+  int32_t block_tokens = 16;
+};
+
+// Sequences with their whole history of queries, keys and values, and a pool in which a test lets them grow in steps of
+// any mix.
+class PagedWorld {
+ public:
+  PagedWorld(const Case& shape, const std::vector<int32_t>& lengths, uint32_t seed) : shape_(shape) {
+    std::mt19937 random(seed);
+    shape_.layer.scale = 1.0F / std::sqrt(static_cast<float>(shape.layer.head_size));
+    for (const int32_t length : lengths) {
+      const size_t tokens = static_cast<size_t>(length);
+      histories_.push_back({RandomFloats(random, tokens * query_width()), RandomFloats(random, tokens * kv_width()),
+                            RandomFloats(random, tokens * kv_width())});
+      columns_ = std::max(columns_, length / shape.block_tokens + 1);
+    }
+    num_blocks_ = columns_ * static_cast<int32_t>(lengths.size()) + 1;
+    std::vector<int32_t> blocks(static_cast<size_t>(num_blocks_));
+    std::iota(blocks.begin(), blocks.end(), 0);
+    std::shuffle(blocks.begin(), blocks.end(), random);
+    table_.assign(blocks.begin(), blocks.begin() + columns_ * static_cast<int32_t>(lengths.size()));
+    Forget();
+  }
+
+  // An empty pool again. What lies in slots that were not written must not matter.
+  void Forget() {
+    done_.assign(histories_.size(), 0);
+    const size_t size = static_cast<size_t>(num_blocks_ * shape_.block_tokens) * kv_width();
+    key_cache_.assign(size, std::numeric_limits<float>::quiet_NaN());
+    value_cache_.assign(size, std::numeric_limits<float>::quiet_NaN());
+    outputs_.clear();
+    for (const History& history : histories_) outputs_.emplace_back(history.query.size());
+  }
+
+  // Adds the next counts[i] tokens of sequence order[i], all in one call.
+  Status Step(SimdLevel level, const ParallelFor& parallel_for, const std::vector<int32_t>& counts,
+              const std::vector<size_t>& order) {
+    std::vector<float> query, key, value;
+    std::vector<int32_t> cu_seqlens = {0};
+    std::vector<int32_t> past_lens, table;
+    for (size_t i = 0; i < order.size(); ++i) {
+      const size_t s = order[i];
+      const int32_t past = done_[s];
+      past_lens.push_back(past);
+      cu_seqlens.push_back(cu_seqlens.back() + counts[i]);
+      table.insert(table.end(), table_.begin() + static_cast<int32_t>(s) * columns_,
+                   table_.begin() + (static_cast<int32_t>(s) + 1) * columns_);
+      Append(query, histories_[s].query, past, counts[i], query_width());
+      Append(key, histories_[s].key, past, counts[i], kv_width());
+      Append(value, histories_[s].value, past, counts[i], kv_width());
+    }
+    std::vector<float> output(query.size(), std::numeric_limits<float>::quiet_NaN());
+    const PagedAttentionArgs args{shape_.layer, query,     key,   value,    key_cache_,  value_cache_,
+                                  cu_seqlens,   past_lens, table, columns_, num_blocks_, shape_.block_tokens,
+                                  output};
+    if (Status status = PagedAttention(args, AttentionMathFor(level), parallel_for); !status.ok()) return status;
+    for (size_t i = 0; i < order.size(); ++i) {
+      const size_t s = order[i];
+      std::copy(output.begin() + cu_seqlens[i] * static_cast<int64_t>(query_width()),
+                output.begin() + cu_seqlens[i + 1] * static_cast<int64_t>(query_width()),
+                outputs_[s].begin() + done_[s] * static_cast<int64_t>(query_width()));
+      done_[s] += counts[i];
+    }
+    return Status::Ok();
+  }
+
+  [[nodiscard]] const std::vector<std::vector<float>>& outputs() const { return outputs_; }
+  std::vector<int32_t>& table() { return table_; }
+
+  [[nodiscard]] double Error() const {
+    const AttentionLayer& layer = shape_.layer;
+    const size_t size = static_cast<size_t>(layer.head_size);
+    double error = 0.0;
+    for (size_t s = 0; s < histories_.size(); ++s) {
+      for (int32_t t = 0; t < done_[s]; ++t) {
+        for (int32_t head = 0; head < layer.num_heads; ++head) {
+          const int32_t kv_head = head / (layer.num_heads / layer.num_kv_heads);
+          std::vector<const float*> keys, values;
+          for (int32_t j = layer.window_tokens < 0 ? 0 : std::max(0, t - layer.window_tokens + 1); j <= t; ++j) {
+            const int32_t offset = (j * layer.num_kv_heads + kv_head) * layer.head_size;
+            keys.push_back(histories_[s].key.data() + offset);
+            values.push_back(histories_[s].value.data() + offset);
+          }
+          const size_t row = static_cast<size_t>(t * layer.num_heads + head) * size;
+          const auto expected = ReferenceRow(layer, histories_[s].query.data() + row, keys, values);
+          error = std::max(error, MaxError(std::span(outputs_[s]).subspan(row, size), expected));
+        }
+      }
+    }
+    return error;
+  }
+
+ private:
+  struct History {
+    std::vector<float> query, key, value;
+  };
+
+  [[nodiscard]] size_t query_width() const {
+    return static_cast<size_t>(shape_.layer.num_heads * shape_.layer.head_size);
+  }
+  [[nodiscard]] size_t kv_width() const {
+    return static_cast<size_t>(shape_.layer.num_kv_heads * shape_.layer.head_size);
+  }
+
+  static void Append(std::vector<float>& to, const std::vector<float>& from, int32_t token, int32_t count,
+                     size_t width) {
+    const auto begin = from.begin() + token * static_cast<int64_t>(width);
+    to.insert(to.end(), begin, begin + count * static_cast<int64_t>(width));
+  }
+
+  Case shape_;
+  std::vector<History> histories_;
+  int32_t columns_ = 0;
+  int32_t num_blocks_ = 0;
+  std::vector<int32_t> table_, done_;
+  std::vector<float> key_cache_, value_cache_;
+  std::vector<std::vector<float>> outputs_;
+};
+
+TEST(PagedAttentionTest, AgreesWithDoublePrecisionOverOddShapesAndMixedSteps) {
+  const std::vector<Case> cases = {
+      {{9, 3, 64, 1.0F, 0.0F, -1}, 16}, {{4, 4, 32, 1.0F, 0.0F, -1}, 16},  {{9, 1, 100, 1.0F, 0.0F, -1}, 8},
+      {{5, 5, 33, 1.0F, 5.0F, -1}, 5},  {{8, 1, 256, 1.0F, 30.0F, 7}, 16}, {{7, 1, 80, 1.0F, 0.0F, 1}, 40},
+      {{2, 1, 8, 1.0F, 0.0F, 16}, 64},  {{66, 1, 16, 1.0F, 0.0F, 33}, 1},
+  };
+  for (const SimdLevel level : AvailableLevels()) {
+    for (const Case& shape : cases) {
+      PagedWorld world(shape, {70, 33, 16}, 21);
+      ASSERT_TRUE(world.Step(level, SerialFor, {17}, {0}).ok());
+      ASSERT_TRUE(world.Step(level, SerialFor, {1, 16, 33}, {0, 2, 1}).ok());
+      ASSERT_TRUE(world.Step(level, SerialFor, {0, 52}, {1, 0}).ok());
+      EXPECT_LT(world.Error(), 1e-5) << shape.layer.num_heads << " heads of " << shape.layer.head_size;
+    }
+  }
+}
+
+TEST(PagedAttentionTest, TokenGetsTheSameBitsDecodedPrefilledChunkedOrPacked) {
+  const std::vector<Case> cases = {
+      {{9, 3, 64, 1.0F, 0.0F, -1}, 16}, {{4, 4, 20, 1.0F, 3.0F, 12}, 16}, {{8, 1, 72, 1.0F, 0.0F, -1}, 48}};
+  for (const SimdLevel level : AvailableLevels()) {
+    for (const Case& shape : cases) {
+      PagedWorld world(shape, {60, 45}, 22);
+      ASSERT_TRUE(world.Step(level, ThreadedFor, {60, 45}, {0, 1}).ok());
+      const std::vector<std::vector<float>> prefilled = world.outputs();
+      world.Forget();
+      for (int i = 0; i < 60; ++i) ASSERT_TRUE(world.Step(level, SerialFor, {1}, {0}).ok());
+      for (int i = 0; i < 5; ++i) ASSERT_TRUE(world.Step(level, SerialFor, {9}, {1}).ok());
+      EXPECT_EQ(world.outputs(), prefilled);
+      world.Forget();
+      for (const int32_t count : {7, 1, 13, 24}) {
+        ASSERT_TRUE(world.Step(level, ThreadedFor, {count, count}, {1, 0}).ok());
+      }
+      ASSERT_TRUE(world.Step(level, ThreadedFor, {15}, {0}).ok());
+      EXPECT_EQ(world.outputs(), prefilled);
+    }
+  }
+}
+
+TEST(PagedAttentionTest, LargeStepsAreWrittenToTheCacheByManyThreads) {
+  PagedWorld world({{8, 8, 64, 1.0F, 0.0F, 4}, 16}, {80, 90}, 23);
+  ASSERT_TRUE(world.Step(SimdLevel::kScalar, ThreadedFor, {80, 90}, {0, 1}).ok());
+  EXPECT_LT(world.Error(), 1e-5);
+}
+
+TEST(PagedAttentionTest, BlocksOutsideThePoolAreRefusedBeforeAnythingIsWritten) {
+  PagedWorld world({{2, 1, 8, 1.0F, 0.0F, -1}, 16}, {20, 20}, 24);
+  const std::vector<int32_t> table = world.table();
+  for (const int32_t block : {-1, 5}) {
+    world.table() = table;
+    world.table()[3] = block;
+    EXPECT_EQ(world.Step(SimdLevel::kScalar, SerialFor, {20, 20}, {0, 1}).message(),
+              "block_table names block " + std::to_string(block) + " for sequence 1; the pool has 5");
+  }
+  world.table()[3] = -1;  // Not needed by the first 16 tokens.
+  EXPECT_TRUE(world.Step(SimdLevel::kScalar, SerialFor, {20, 16}, {0, 1}).ok());
+}
+
+TEST(PagedAttentionTest, TableWithTooFewColumnsIsRefused) {
+  const AttentionLayer layer{1, 1, 1, 1.0F, 0.0F, -1};
+  std::vector<float> row(3), cache(4);
+  const std::vector<int32_t> cu_seqlens = {0, 3};
+  const std::vector<int32_t> past_lens = {2};
+  const std::vector<int32_t> table = {0, 1};
+  std::vector<float> output(3);
+  const PagedAttentionArgs args{layer, row, row, row, cache, cache, cu_seqlens, past_lens, table, 2, 2, 2, output};
+  EXPECT_EQ(PagedAttention(args, AttentionMathFor(SimdLevel::kScalar), SerialFor).message(),
+            "block_table has 2 columns; sequence 0 needs 3");
+}
+
+}  // namespace
+}  // namespace naiad::testing
