@@ -1,7 +1,7 @@
 """A gRPC client that knows nothing of naiad but an address: everything else comes from server reflection.
 
-Run as a script: `reflection_client.py ADDRESS`, one JSON object a line on standard input, each `{"method": "...", "request": {...}}`;
-answers with one JSON array of responses a line. Uses no generated code of naiad.
+Run as a script: `reflection_client.py ADDRESS`, one JSON object a line on standard input, each with the keys
+"service", "method" and "request"; answers with one JSON array of responses a line. Uses no generated code of naiad.
 """
 
 import json

@@ -17,7 +17,9 @@ def test_a_chat_question_is_answered(stack: Stack) -> None:
 
 
 def test_the_sentiment_of_a_text_and_of_its_opposite_differ(stack: Stack) -> None:
-    result = stack.run_cli("classify", "--model", "sentiment", "--json", "A wonderful, moving film.", "A dull, lifeless film.")
+    result = stack.run_cli(
+        "classify", "--model", "sentiment", "--json", "A wonderful, moving film.", "A dull, lifeless film."
+    )
     assert result.returncode == 0, result.stderr
     good, bad = (json.loads(line) for line in result.stdout.splitlines())
     best = [item["scores"][0] for item in (good, bad)]

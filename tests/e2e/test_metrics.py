@@ -7,8 +7,14 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from naiad.v1 import classification_pb2, classification_pb2_grpc, generation_pb2, generation_pb2_grpc
-from naiad.v1 import tokenization_pb2, tokenization_pb2_grpc
+from naiad.v1 import (
+    classification_pb2,
+    classification_pb2_grpc,
+    generation_pb2,
+    generation_pb2_grpc,
+    tokenization_pb2,
+    tokenization_pb2_grpc,
+)
 
 from tests.support.stack import Stack
 

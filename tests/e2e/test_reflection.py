@@ -21,8 +21,18 @@ CALLS: dict[str, dict[str, dict[str, Any]]] = {
         "ListModels": {},
     },
     "generation": {
-        "Generate": {"model": "chat", "text": "Once upon", "sampling": {"temperature": 0}, "stopping": {"maxTokens": 4}},
-        "GenerateStream": {"model": "chat", "text": "Once upon", "sampling": {"temperature": 0}, "stopping": {"maxTokens": 4}},
+        "Generate": {
+            "model": "chat",
+            "text": "Once upon",
+            "sampling": {"temperature": 0},
+            "stopping": {"maxTokens": 4},
+        },
+        "GenerateStream": {
+            "model": "chat",
+            "text": "Once upon",
+            "sampling": {"temperature": 0},
+            "stopping": {"maxTokens": 4},
+        },
         "Score": {"model": "chat", "text": "Once upon a time"},
         "ListModels": {},
     },

@@ -1,0 +1,57 @@
+"""transformers as a user would run it in one process: float32, padded batches, its own key-value cache."""
+
+import torch
+import transformers
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+
+from exporters.demo import chat_checkpoint, embed_checkpoint
+
+EMBED_BATCH = 16
+
+transformers.logging.set_verbosity_error()
+
+
+class TransformersDecoder:
+    """The `chat` checkpoint."""
+
+    def __init__(self) -> None:
+        path = chat_checkpoint()
+        self._model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32).eval()
+
+    def generate(self, prompts: list[list[int]], new_tokens: int) -> int:
+        """Generates exactly `new_tokens` greedily for prompts of one length; returns the number of new tokens."""
+        ids = torch.tensor(prompts)
+        with torch.inference_mode():
+            output = self._model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=False,
+                max_new_tokens=new_tokens,
+                min_new_tokens=new_tokens,
+                pad_token_id=0,
+            )
+        return int(output.shape[1] - ids.shape[1]) * len(prompts)
+
+
+class TransformersEncoder:
+    """The `embed` checkpoint, in padded batches of EMBED_BATCH."""
+
+    def __init__(self) -> None:
+        path = embed_checkpoint()
+        self._tokenizer = AutoTokenizer.from_pretrained(path)
+        self._model = AutoModel.from_pretrained(path, dtype=torch.float32).eval()
+
+    def embed(self, texts: list[str]) -> int:
+        """Embeds the texts, mean pooled and normalised; returns the number of tokens that are not padding."""
+        tokens = 0
+        for start in range(0, len(texts), EMBED_BATCH):
+            batch = self._tokenizer(
+                texts[start : start + EMBED_BATCH], padding=True, truncation=True, return_tensors="pt"
+            )
+            mask = batch["attention_mask"].unsqueeze(-1)
+            with torch.inference_mode():
+                hidden = self._model(**batch).last_hidden_state
+                pooled = (hidden * mask).sum(1) / mask.sum(1)
+                torch.nn.functional.normalize(pooled, dim=-1)
+            tokens += int(mask.sum())
+        return tokens
