@@ -60,14 +60,6 @@ void TemperatureFilter::Apply(std::vector<Candidate>* candidates) const {
   for (Candidate& candidate : *candidates) candidate.logit = (candidate.logit - max) / temperature_;
 }
 
-void TopKFilter::Apply(std::vector<Candidate>* candidates) const {
-  const auto count = static_cast<size_t>(count_);
-  if (candidates->size() <= count) return;
-  const auto kept_end = candidates->begin() + count_;
-  std::nth_element(candidates->begin(), kept_end, candidates->end(), IsMoreLikely);
-  candidates->resize(count);
-}
-
 // Takes candidates off a heap one by one, because the kept set is usually small beside the vocabulary: sorting all
 // would cost more.
 void TopPFilter::Apply(std::vector<Candidate>* candidates) const {
@@ -91,16 +83,20 @@ void MinPFilter::Apply(std::vector<Candidate>* candidates) const {
   std::erase_if(*candidates, [&](const Candidate& candidate) { return Weight(candidate, max) < min_weight; });
 }
 
-int32_t DrawCandidate(std::span<const Candidate> candidates, double point) {
+int32_t DrawCandidate(std::span<Candidate> candidates, double point) {
   const float max = MaxLogit(candidates);
-  const double target = point * TotalWeight(candidates, max);
+  double total = 0.0;
+  for (Candidate& candidate : candidates) {
+    candidate.logit = std::exp(candidate.logit - max);
+    total += static_cast<double>(candidate.logit);
+  }
+  const double target = point * total;
   double cumulative = 0.0;
   // Rounding may leave the sum a hair below the target: then the last candidate with any weight is the answer.
   int32_t last_possible = candidates.front().token_id;
   for (const Candidate& candidate : candidates) {
-    const double weight = Weight(candidate, max);
-    if (weight == 0.0) continue;
-    cumulative += weight;
+    if (candidate.logit == 0.0F) continue;
+    cumulative += static_cast<double>(candidate.logit);
     last_possible = candidate.token_id;
     if (cumulative > target) break;
   }

@@ -43,16 +43,6 @@ class TemperatureFilter final : public CandidateFilter {
   const float temperature_;
 };
 
-// Keeps the `count` most likely.
-class TopKFilter final : public CandidateFilter {
- public:
-  explicit TopKFilter(int32_t count) : count_(count) {}
-  void Apply(std::vector<Candidate>* candidates) const override;
-
- private:
-  const int32_t count_;
-};
-
 // Keeps the most likely ones until their probabilities reach `top_p` in sum (Holtzman et al., "The curious case of
 // neural text degeneration", 2019).
 class TopPFilter final : public CandidateFilter {
@@ -75,6 +65,7 @@ class MinPFilter final : public CandidateFilter {
 };
 
 // The candidate at `point`, in [0, 1), of the cumulative distribution that softmax gives the candidates in their order.
-[[nodiscard]] int32_t DrawCandidate(std::span<const Candidate> candidates, double point);
+// Leaves exp(logit - largest) in place of each logit, so that each is computed once.
+[[nodiscard]] int32_t DrawCandidate(std::span<Candidate> candidates, double point);
 
 }  // namespace naiad

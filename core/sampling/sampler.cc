@@ -29,7 +29,6 @@ std::vector<std::unique_ptr<LogitsRule>> MakeLogitsRules(const SamplingOptions& 
 std::vector<std::unique_ptr<CandidateFilter>> MakeCandidateFilters(const SamplingOptions& sampling) {
   std::vector<std::unique_ptr<CandidateFilter>> filters;
   if (sampling.temperature == 0.0F) return filters;
-  if (sampling.top_k > 0) filters.push_back(std::make_unique<TopKFilter>(sampling.top_k));
   if (sampling.temperature != 1.0F) filters.push_back(std::make_unique<TemperatureFilter>(sampling.temperature));
   if (sampling.top_p < 1.0F) filters.push_back(std::make_unique<TopPFilter>(sampling.top_p));
   if (sampling.min_p > 0.0F) filters.push_back(std::make_unique<MinPFilter>(sampling.min_p));
@@ -39,6 +38,7 @@ std::vector<std::unique_ptr<CandidateFilter>> MakeCandidateFilters(const Samplin
 Sampler::Sampler(const SamplingOptions& sampling, int32_t min_tokens, std::span<const int32_t> stop_token_ids,
                  int32_t vocabulary_size)
     : is_greedy_(sampling.temperature == 0.0F),
+      top_k_(sampling.top_k),
       seed_(sampling.seed),
       rules_(MakeLogitsRules(sampling, min_tokens, stop_token_ids, vocabulary_size)),
       filters_(MakeCandidateFilters(sampling)) {}
@@ -56,7 +56,11 @@ std::optional<int32_t> Sampler::Sample(std::span<float> logits, SamplerScratch* 
     return best;
   }
   if (!std::isfinite(MaxValue(logits))) return std::nullopt;
-  CollectCandidates(logits, &scratch->candidates);
+  if (top_k_ > 0) {
+    CollectTopCandidates(logits, top_k_, &scratch->candidates);
+  } else {
+    CollectCandidates(logits, &scratch->candidates);
+  }
   for (const auto& filter : filters_) filter->Apply(&scratch->candidates);
   return DrawCandidate(scratch->candidates, UniformAt(seed_, static_cast<uint64_t>(generated_tokens_)));
 }

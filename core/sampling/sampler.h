@@ -22,9 +22,9 @@ namespace naiad {
                                                                        std::span<const int32_t> stop_token_ids,
                                                                        int32_t vocabulary_size);
 
-// The filters that `sampling` asks for, in the order in which they apply: 1. top-k  2. temperature  3. top-p  4. min-p.
-// Dividing by a temperature keeps the order of tokens, so top-k may come first and spare the others most of the work.
-// None when the temperature is 0: the choice is greedy then.
+// The filters that `sampling` asks for, in the order in which they apply: 1. temperature  2. top-p  3. min-p. Top-k is
+// applied before them, when the candidates are collected: dividing by a temperature keeps the order of tokens, so it
+// may come first and spare the others most of the work. None when the temperature is 0: the choice is greedy then.
 [[nodiscard]] std::vector<std::unique_ptr<CandidateFilter>> MakeCandidateFilters(const SamplingOptions& sampling);
 
 // Working memory that requests share; the engine thread owns it.
@@ -49,6 +49,7 @@ class Sampler {
 
  private:
   const bool is_greedy_;
+  const int32_t top_k_;
   const uint64_t seed_;
   const std::vector<std::unique_ptr<LogitsRule>> rules_;
   const std::vector<std::unique_ptr<CandidateFilter>> filters_;

@@ -89,6 +89,17 @@ TEST(SamplerTest, TopKOfOneIsGreedyAtAnyTemperature) {
   }
 }
 
+TEST(SamplerTest, TopKDrawsOnlyFromTheMostLikely) {
+  SamplingOptions options;
+  options.top_k = 2;
+  options.temperature = 50.0F;
+  std::map<int32_t, int32_t> counts;
+  for (options.seed = 0; options.seed < 100; ++options.seed) ++counts[SampleOnce(options, {1, 2, 4, 3}).value()];
+  EXPECT_EQ(counts.size(), 2U);
+  EXPECT_GT(counts[2], 20);
+  EXPECT_GT(counts[3], 20);
+}
+
 TEST(MakeLogitsRulesTest, LeavesOutRulesWithoutEffect) {
   EXPECT_TRUE(MakeLogitsRules({}, 0, std::vector<int32_t>{1}, kVocabularySize).empty());
   EXPECT_TRUE(MakeLogitsRules({}, 3, {}, kVocabularySize).empty());
@@ -127,11 +138,10 @@ TEST(MakeCandidateFiltersTest, PutsFiltersInTheDocumentedOrder) {
   options.top_p = 0.9F;
   options.min_p = 0.1F;
   const auto filters = MakeCandidateFilters(options);
-  ASSERT_EQ(filters.size(), 4U);
-  EXPECT_NE(dynamic_cast<TopKFilter*>(filters[0].get()), nullptr);
-  EXPECT_NE(dynamic_cast<TemperatureFilter*>(filters[1].get()), nullptr);
-  EXPECT_NE(dynamic_cast<TopPFilter*>(filters[2].get()), nullptr);
-  EXPECT_NE(dynamic_cast<MinPFilter*>(filters[3].get()), nullptr);
+  ASSERT_EQ(filters.size(), 3U);
+  EXPECT_NE(dynamic_cast<TemperatureFilter*>(filters[0].get()), nullptr);
+  EXPECT_NE(dynamic_cast<TopPFilter*>(filters[1].get()), nullptr);
+  EXPECT_NE(dynamic_cast<MinPFilter*>(filters[2].get()), nullptr);
 }
 
 }  // namespace
