@@ -71,8 +71,8 @@ Status DecodeEncoder(const RequestContents& contents, const EncoderContract& con
 ResponseContents EncodeResult(const EncoderResult& result, EncoderOutput output) {
   ResponseContents response;
   response.tensors.push_back(FloatTensor(OutputName(output), result.values, {result.rows, result.width}));
-  response.parameters.push_back({"queue_us", int64_t{result.queue.count()}});
-  response.parameters.push_back({"compute_us", int64_t{result.compute.count()}});
+  response.numbers.push_back({"queue_us", result.queue.count()});
+  response.numbers.push_back({"compute_us", result.compute.count()});
   return response;
 }
 

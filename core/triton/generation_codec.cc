@@ -81,20 +81,19 @@ ResponseContents EncodeDelta(const TokenDelta& delta) {
 
 ResponseContents EncodeFinished(const TokenDelta& last, const FinishedSummary& summary) {
   ResponseContents response = EncodeDelta(last);
-  auto& parameters = response.parameters;
-  parameters.push_back({"finish_reason", std::string(FinishReasonName(summary.reason))});
+  response.texts.push_back({"finish_reason", std::string(FinishReasonName(summary.reason))});
   if (summary.reason == FinishReason::kError) {
-    parameters.push_back({"error_code", std::string(ErrorCodeName(summary.error.code()))});
-    parameters.push_back({"error_message", summary.error.message()});
+    response.texts.push_back({"error_code", std::string(ErrorCodeName(summary.error.code()))});
+    response.texts.push_back({"error_message", summary.error.message()});
   }
-  if (summary.stop_token_id.has_value()) parameters.push_back({"stop_token_id", int64_t{*summary.stop_token_id}});
-  parameters.push_back({"prompt_tokens", int64_t{summary.prompt_tokens}});
-  parameters.push_back({"cached_prompt_tokens", int64_t{summary.cached_prompt_tokens}});
-  parameters.push_back({"completion_tokens", int64_t{summary.completion_tokens}});
-  parameters.push_back({"queue_us", int64_t{summary.queue.count()}});
-  parameters.push_back({"prefill_us", int64_t{summary.prefill.count()}});
-  parameters.push_back({"decode_us", int64_t{summary.decode.count()}});
-  parameters.push_back({"time_to_first_token_us", int64_t{summary.time_to_first_token.count()}});
+  if (summary.stop_token_id.has_value()) response.numbers.push_back({"stop_token_id", *summary.stop_token_id});
+  response.numbers.insert(response.numbers.end(), {{"prompt_tokens", summary.prompt_tokens},
+                                                   {"cached_prompt_tokens", summary.cached_prompt_tokens},
+                                                   {"completion_tokens", summary.completion_tokens},
+                                                   {"queue_us", summary.queue.count()},
+                                                   {"prefill_us", summary.prefill.count()},
+                                                   {"decode_us", summary.decode.count()},
+                                                   {"time_to_first_token_us", summary.time_to_first_token.count()}});
   return response;
 }
 

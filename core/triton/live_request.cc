@@ -27,20 +27,17 @@ Status AddTensor(TRITONBACKEND_Response* response, const OutputTensor& tensor) {
   return Status::Ok();
 }
 
-Status AddParameter(TRITONBACKEND_Response* response, const ResponseParameter& parameter) {
-  if (const auto* text = std::get_if<std::string>(&parameter.value)) {
-    return TakeTritonError(TRITONBACKEND_ResponseSetStringParameter(response, parameter.name, text->c_str()));
-  }
-  return TakeTritonError(
-      TRITONBACKEND_ResponseSetIntParameter(response, parameter.name, std::get<int64_t>(parameter.value)));
-}
-
 Status Fill(TRITONBACKEND_Response* response, const ResponseContents& contents) {
   for (const OutputTensor& tensor : contents.tensors) {
     if (Status status = AddTensor(response, tensor); !status.ok()) return status;
   }
-  for (const ResponseParameter& parameter : contents.parameters) {
-    if (Status status = AddParameter(response, parameter); !status.ok()) return status;
+  for (const auto& [name, value] : contents.texts) {
+    Status status = TakeTritonError(TRITONBACKEND_ResponseSetStringParameter(response, name, value.c_str()));
+    if (!status.ok()) return status;
+  }
+  for (const auto& [name, value] : contents.numbers) {
+    Status status = TakeTritonError(TRITONBACKEND_ResponseSetIntParameter(response, name, value));
+    if (!status.ok()) return status;
   }
   return Status::Ok();
 }

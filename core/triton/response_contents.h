@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <variant>
+#include <utility>
 #include <vector>
 
 #include "triton/abi.h"
@@ -20,14 +20,20 @@ struct OutputTensor {
   size_t byte_size = 0;
 };
 
-struct ResponseParameter {
+struct TextParameter {
   const char* name = nullptr;
-  std::variant<std::string, int64_t> value;
+  std::string value;
+};
+
+struct IntParameter {
+  const char* name = nullptr;
+  int64_t value = 0;
 };
 
 struct ResponseContents {
   std::vector<OutputTensor> tensors;
-  std::vector<ResponseParameter> parameters;
+  std::vector<TextParameter> texts;
+  std::vector<IntParameter> numbers;
 };
 
 inline OutputTensor Int32Tensor(const char* name, const std::vector<int32_t>& values, std::vector<int64_t> shape) {

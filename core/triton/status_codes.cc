@@ -43,7 +43,8 @@ TRITONSERVER_Error* NewTritonError(const Status& status) {
 
 TRITONSERVER_Error* NewClientError(const Status& status) {
   if (status.ok()) return nullptr;
-  const std::string message = "[" + std::string(ErrorCodeName(status.code())) + "] " + status.message();
+  std::string message = "[";
+  message.append(ErrorCodeName(status.code())).append("] ").append(status.message());
   return TRITONSERVER_ErrorNew(TritonCode(status.code()), message.c_str());
 }
 

@@ -161,7 +161,7 @@ TEST_F(DecoderInstanceTest, ManyRequestsFromOneThreadAllGetTheirOwnTokens) {
   constexpr int32_t kRequests = 32;
   std::vector<std::shared_ptr<testing::RequestLog>> logs;
   for (int32_t index = 0; index < kRequests; ++index) {
-    RequestSpec spec = Generate("r" + std::to_string(index), {index % 8}, 5);
+    RequestSpec spec = Generate(std::to_string(index), {index % 8}, 5);
     logs.push_back(Execute(std::move(spec)));
   }
   for (int32_t index = 0; index < kRequests; ++index) {

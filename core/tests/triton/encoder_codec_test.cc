@@ -74,9 +74,9 @@ TEST(EncodeResult, IsNamedAfterTheOutputAndSaysWhereTheTimeWent) {
   ASSERT_EQ(response.tensors.size(), 1U);
   EXPECT_STREQ(response.tensors[0].name, "hidden_states");
   EXPECT_EQ(response.tensors[0].shape, (std::vector<int64_t>{1, 2}));
-  ASSERT_EQ(response.parameters.size(), 2U);
-  EXPECT_EQ(std::get<int64_t>(response.parameters[0].value), 3);
-  EXPECT_EQ(std::get<int64_t>(response.parameters[1].value), 4);
+  ASSERT_EQ(response.numbers.size(), 2U);
+  EXPECT_EQ(response.numbers[0].value, 3);
+  EXPECT_EQ(response.numbers[1].value, 4);
 }
 
 }  // namespace

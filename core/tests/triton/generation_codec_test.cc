@@ -154,12 +154,12 @@ TEST(EncodeFinished, AnErrorHasItsCodeAndMessage) {
   summary.reason = FinishReason::kError;
   summary.error = Status::ResourceExhausted("the inbox is full");
   const ResponseContents response = EncodeFinished({}, summary);
-  ASSERT_GE(response.parameters.size(), 3U);
-  EXPECT_EQ(std::get<std::string>(response.parameters[0].value), "error");
-  EXPECT_STREQ(response.parameters[1].name, "error_code");
-  EXPECT_EQ(std::get<std::string>(response.parameters[1].value), "RESOURCE_EXHAUSTED");
-  EXPECT_STREQ(response.parameters[2].name, "error_message");
-  EXPECT_EQ(std::get<std::string>(response.parameters[2].value), "the inbox is full");
+  ASSERT_EQ(response.texts.size(), 3U);
+  EXPECT_EQ(response.texts[0].value, "error");
+  EXPECT_STREQ(response.texts[1].name, "error_code");
+  EXPECT_EQ(response.texts[1].value, "RESOURCE_EXHAUSTED");
+  EXPECT_STREQ(response.texts[2].name, "error_message");
+  EXPECT_EQ(response.texts[2].value, "the inbox is full");
 }
 
 }  // namespace

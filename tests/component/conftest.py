@@ -1,0 +1,35 @@
+"""One tritonserver with synthetic models for all component tests that only send requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.triton import TritonServer, run_triton
+from tests.synthetic.make_decoder import DecoderSpec, make_decoder
+from tests.synthetic.make_encoder import EncoderSpec, make_encoder
+
+DECODER = DecoderSpec()
+# Slow enough that a request of a thousand tokens is surely alive when the next message comes.
+SLOW_DECODER = DecoderSpec(context_length_tokens=1024, num_layers=24)
+
+
+@pytest.fixture(scope="session")
+def synthetic_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Entries decoder, slow, embed and classify."""
+    folder = tmp_path_factory.mktemp("synthetic_repository")
+    threads = {"intra_op_threads": "1"}
+    make_decoder(folder, "decoder", DECODER, threads)
+    make_decoder(folder, "slow", SLOW_DECODER, threads)
+    make_encoder(folder, "embed", EncoderSpec(task="embed"), threads)
+    make_encoder(folder, "classify", EncoderSpec(task="classify"), threads)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def triton(synthetic_repository: Path) -> Iterator[TritonServer]:
+    """A server with all of them loaded."""
+    with run_triton(synthetic_repository) as server:
+        yield server
