@@ -116,10 +116,11 @@ class CommonSettings:
         maximum=60_000,
     )
     tokenizer_inflight_bytes: int = setting(
-        16 * 1024 * 1024,
+        4 * 1024 * 1024,
         "TOKENIZER_INFLIGHT_BYTES",
-        doc="Most bytes of text that a process tokenizes at once; more is refused with OVERLOADED.",
-        minimum=4 * 1024 * 1024,
+        doc="Most bytes of text that a process tokenizes at once; more is refused with OVERLOADED. Tokenizing takes some"
+        " 200 times the size of the text in memory while it lasts.",
+        minimum=1024 * 1024,
         maximum=1024 * 1024 * 1024,
     )
 
@@ -199,8 +200,8 @@ class ClassificationSettings(TritonSettings):
     max_inflight_tokens: int = setting(
         262_144,
         "CLASSIFICATION_MAX_INFLIGHT_TOKENS",
-        doc="Most tokens of requests in flight; more is refused with OVERLOADED. A single request may exceed it when nothing"
-        " else is in flight.",
+        doc="Most tokens of requests in flight; more is refused with OVERLOADED. A single request may exceed it when"
+        " nothing else is in flight.",
         minimum=1,
         maximum=1_000_000_000,
     )

@@ -1,6 +1,8 @@
 """Models as text: their tokenizers and chat templates, loaded once, and tokenization off the event loop."""
 
 import asyncio
+import contextlib
+import ctypes
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -17,6 +19,8 @@ from services.common.tokenizer import TextTokenizer
 
 # Shorter texts are tokenized faster than a thread is reached.
 INLINE_BYTES = 1024
+TRIM_BYTES = 256 * 1024
+TRIM_DELAY_S = 1.0  # by then the answer is written and its memory is free
 _MAX_THREADS = 4
 _log = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
@@ -113,6 +117,10 @@ class TextModels:
 
     def _release(self, text_bytes: int) -> None:
         self._inflight_bytes -= text_bytes
+        if text_bytes >= TRIM_BYTES:
+            # Tokenizing takes some 200 times the size of the text, which the C library would keep for this process.
+            loop = asyncio.get_running_loop()
+            loop.call_later(TRIM_DELAY_S, loop.run_in_executor, None, _trim_memory)
 
     def count_tokens(self, model: TextModel, tokens: int) -> None:
         """Notes tokenized tokens in the metrics."""
@@ -122,6 +130,11 @@ class TextModels:
         """Ends threads and the template process."""
         await self._renderer.close()
         self._threads.shutdown(wait=True)
+
+
+def _trim_memory() -> None:
+    with contextlib.suppress(AttributeError):  # a C library without it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _stamp(entry: ModelEntry) -> tuple[int, ...]:

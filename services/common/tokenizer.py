@@ -1,9 +1,9 @@
 """Tokenizers of the models: text to token ids and back, whole or piece by piece."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 from tokenizers import Encoding, Tokenizer
 
@@ -14,20 +14,50 @@ REPLACEMENT = "\ufffd"
 MAX_HELD_TOKENS = 64
 CONTEXT_TOKENS = 8
 MAX_CACHED_TOKENS = 1 << 16
+ItemT = TypeVar("ItemT")
 
 
-@dataclass(frozen=True)
 class Encoded:
-    """Tokens of one text or pair. Offsets are code points of the text that the token came from, (0, 0) for none.
+    """Tokens of one text or pair.
 
-    `type_ids` tell the texts of a pair apart, as the model wants them.
+    Lists are made when they are asked for: for a text of a mebibyte each of them takes tens of megabytes.
     """
 
-    ids: list[int]
-    tokens: list[str]
-    offsets: list[tuple[int, int]]
-    type_ids: list[int]
-    truncated: bool
+    def __init__(self, encoding: Encoding, kept: Sequence[int] | None) -> None:
+        """`kept` are the positions that are left after a cut, None when nothing was cut."""
+        self._encoding = encoding
+        self._kept = kept
+
+    @property
+    def ids(self) -> list[int]:
+        """Token ids."""
+        return self._select(self._encoding.ids)
+
+    @property
+    def tokens(self) -> list[str]:
+        """Tokens as strings of the vocabulary."""
+        return self._select(self._encoding.tokens)
+
+    @property
+    def offsets(self) -> list[tuple[int, int]]:
+        """First and one past the last code point in the text that the token came from; (0, 0) for none."""
+        return self._select(self._encoding.offsets)
+
+    @property
+    def type_ids(self) -> list[int]:
+        """Which text of a pair a token belongs to, as the model wants it."""
+        return self._select(self._encoding.type_ids)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether tokens were cut."""
+        return self._kept is not None
+
+    def __len__(self) -> int:
+        return len(self._encoding) if self._kept is None else len(self._kept)
+
+    def _select(self, values: list[ItemT]) -> list[ItemT]:
+        return values if self._kept is None else [values[i] for i in self._kept]
 
 
 class TextTokenizer:
@@ -90,17 +120,8 @@ class TextTokenizer:
 
 
 def _encoded(encoding: Encoding, max_length: int | None) -> Encoded:
-    if max_length is None or len(encoding) <= max_length:
-        return Encoded(encoding.ids, encoding.tokens, encoding.offsets, encoding.type_ids, truncated=False)
-    kept = _kept_positions(encoding.sequence_ids, max_length)
-    ids, tokens, offsets, type_ids = encoding.ids, encoding.tokens, encoding.offsets, encoding.type_ids
-    return Encoded(
-        [ids[i] for i in kept],
-        [tokens[i] for i in kept],
-        [offsets[i] for i in kept],
-        [type_ids[i] for i in kept],
-        truncated=True,
-    )
+    fits = max_length is None or len(encoding) <= max_length
+    return Encoded(encoding, None if fits or max_length is None else _kept_positions(encoding.sequence_ids, max_length))
 
 
 def _kept_positions(sequence_ids: Sequence[int | None], max_length: int) -> list[int]:

@@ -51,7 +51,7 @@ class TokenizationLogic:
             sum(map(len, good)),
             lambda: model.tokenizer.encode(good, options.add_special_tokens, options.max_length),
         )
-        self._models.count_tokens(model, sum(len(item.ids) for item in encoded))
+        self._models.count_tokens(model, sum(map(len, encoded)))
         remaining = iter(encoded)
         return [_too_long(i) if text_is_too_long(text) else next(remaining) for i, text in enumerate(texts)]
 

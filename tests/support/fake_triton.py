@@ -78,6 +78,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.frozen = asyncio.Event()
         self.requests: list[SeenRequest] = []
         self.stopped_ids: list[str] = []
+        self.request_seen = asyncio.Event()
         self.stop_seen = asyncio.Event()
         self.streams_opened = 0
         self.port = 0
@@ -132,6 +133,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
                     self._stop(seen.id, outbox)
                     continue
                 self.requests.append(seen)
+                self.request_seen.set()
                 self._stops[seen.id] = asyncio.Event()
                 task = asyncio.create_task(self._generate(seen, outbox))
                 tasks.add(task)

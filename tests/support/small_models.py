@@ -61,6 +61,7 @@ def write_model(
     name: str,
     task: str,
     tokenizer: Tokenizer,
+    *,
     chat_template: str | None = None,
     context_length_tokens: int = 64,
     changes: dict[str, Any] | None = None,

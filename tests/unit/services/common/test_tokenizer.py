@@ -15,13 +15,13 @@ BERT = TextTokenizer(bert_tokenizer())
 HARD_TEXTS = [
     "hello world",
     "  two spaces,\n\na line ",
-    "你好，世界。中文字符",
+    "你好、世界。中文字符",
     "family 👨‍👩‍👧‍👦 flag 🏳️‍🌈 thumb 👍🏽",
     "e\u0301a\u0308o\u0302\u0323 Z̷̢̛a̸l̴g̵o̷",
     "हिन्दी में क्षत्रिय ज्ञान",
     "العربية עברית ไทย 한국어 日本語",
     "\u200bzero\u200dwidth\ufeff",
-    "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𐍈 \U0010ffff",
+    "\U0001d518\U0001d52b\U0001d526 𐍈 \U0010ffff",
 ]
 
 

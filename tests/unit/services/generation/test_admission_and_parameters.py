@@ -15,9 +15,8 @@ def test_tokens_in_flight_are_bounded_and_given_back() -> None:
     admission = Admission(max_requests=10, max_tokens=100, retry_after_ms=7)
     with admission.cost(60), overloaded(), admission.cost(41):
         raise AssertionError("admitted")
-    with admission.cost(60), admission.cost(40):
-        with overloaded(), admission.request():
-            raise AssertionError("admitted")
+    with admission.cost(60), admission.cost(40), overloaded(), admission.request():
+        raise AssertionError("admitted")
     assert (admission.requests, admission.tokens) == (0, 0)
 
 

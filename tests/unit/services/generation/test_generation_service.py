@@ -3,7 +3,6 @@ import urllib.request
 
 import grpc
 import pytest
-from conftest import CONTEXT_TOKENS, Stack, failure_of
 from grpc_health.v1 import health_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -11,6 +10,7 @@ from naiad.v1 import common_pb2
 from naiad.v1 import generation_pb2 as pb
 
 from tests.support.fake_triton import Plan, SeenRequest
+from tests.support.generation_stack import CONTEXT_TOKENS, Stack, failure_of
 from tests.support.running_service import wait_for_health
 
 EOS = 1
@@ -108,7 +108,7 @@ async def test_a_stream_starts_then_brings_text_then_ends(stack: Stack) -> None:
 
 
 async def test_a_stop_token_is_counted_but_not_shown(stack: Stack) -> None:
-    ids = stack.tokenizer.encode_ids("yes") + [EOS]
+    ids = [*stack.tokenizer.encode_ids("yes"), EOS]
     stack.fake.plan = lambda _: Plan(tokens=ids, finish_reason="stop", stop_token_id=EOS)
     request = pb.GenerateRequest(model="chat", text="x", response=pb.ResponseOptions(return_token_ids=True))
     response = await stack.stub.Generate(request)
@@ -343,8 +343,7 @@ async def test_a_client_that_leaves_a_unary_call_ends_the_work(stack: Stack) -> 
     says(stack, "hello", wait_for_stop=True)
     call = stack.stub.Generate(pb.GenerateRequest(model="chat", text="x"))
     async with asyncio.timeout(10):
-        while not stack.fake.requests:
-            await asyncio.sleep(0)
+        await stack.fake.request_seen.wait()
     call.cancel()
     await stopped(stack, 1)
 

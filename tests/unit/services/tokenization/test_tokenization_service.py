@@ -18,7 +18,7 @@ Stub = tokenization_pb2_grpc.TokenizationServiceStub
 
 @pytest.fixture
 async def stub(tmp_path: Path) -> AsyncIterator[Stub]:
-    write_model(tmp_path, "chat", "generate", byte_level_tokenizer(), CHAT_TEMPLATE)
+    write_model(tmp_path, "chat", "generate", byte_level_tokenizer(), chat_template=CHAT_TEMPLATE)
     write_model(tmp_path, "embed", "embed", bert_tokenizer())
     (write_model(tmp_path, "broken", "embed", bert_tokenizer()) / "tokenizer.json").write_text("{")
     settings = TokenizationSettings(model_repository=tmp_path)
