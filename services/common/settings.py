@@ -118,8 +118,8 @@ class CommonSettings:
     tokenizer_inflight_bytes: int = setting(
         4 * 1024 * 1024,
         "TOKENIZER_INFLIGHT_BYTES",
-        doc="Most bytes of text that a process tokenizes at once; more is refused with OVERLOADED. Tokenizing takes some"
-        " 200 times the size of the text in memory while it lasts.",
+        doc="Most bytes of text that a process tokenizes at once; more is refused with OVERLOADED. Tokenizing takes"
+        " some 200 times the size of the text in memory while it lasts.",
         minimum=1024 * 1024,
         maximum=1024 * 1024 * 1024,
     )
