@@ -43,6 +43,12 @@ def trained_length_tokens(directory: Path) -> int | None:
     return int(length) if isinstance(length, int) and length > 0 else None
 
 
+def training_report(directory: Path) -> dict[str, Any]:
+    """`training.json`, in which a fine-tuning recipe says how it trained and what it reached; empty when there is none."""
+    report = _read_json(directory / "training.json")
+    return report if isinstance(report, dict) else {}
+
+
 def labels(config: Any) -> list[str]:
     """Label names in the order of the logits."""
     return [str(config.id2label[index]) for index in range(config.num_labels)]

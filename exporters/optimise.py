@@ -12,20 +12,54 @@ from typing import Any
 
 def optimise(model: Any) -> None:
     """All rewrites, in the order in which they help each other."""
-    from onnx_ir.passes.common import RemoveUnusedNodesPass
+    from onnx_ir.passes import common
     from onnxscript import optimizer
 
-    optimizer.optimize(model)
+    # Not onnxscript's whole optimiser: its pattern rules cost minutes on a graph of thousands of nodes, and what they would
+    # find here is found below.
+    optimizer.fold_constants(model, onnx_shape_inference=True)
+    common.RemoveUnusedNodesPass()(model)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True)(model)
+    common.CommonSubexpressionEliminationPass()(model)
+    common.DeduplicateInitializersPass()(model)
+    common.CommonSubexpressionEliminationPass()(model)
+    _cancel_transposes(model.graph)
+    _fix_reshape_targets(model.graph)
     _collapse_reshapes(model.graph)
     _merge_shared_input_matmuls(model.graph)
     _fuse_residual_norms(model.graph)
-    RemoveUnusedNodesPass()(model)
+    common.RemoveUnusedNodesPass()(model)
     model.graph.sort()
     for node in model.graph:  # traces of the Python source: nothing at serving time reads them
         node.metadata_props.clear()
         node.doc_string = None
     if any(node.domain == "com.microsoft" for node in model.graph):
         model.opset_imports.setdefault("com.microsoft", 1)
+
+
+def _cancel_transposes(graph: Any) -> None:
+    """A transpose that undoes the one before it goes, and both go when nothing else reads between them."""
+    for node in graph:
+        before = node.inputs[0].producer() if node.op_type == "Transpose" else None
+        if before is None or before.op_type != "Transpose" or node.outputs[0].is_graph_output():
+            continue
+        first, second = before.attributes["perm"].as_ints(), node.attributes["perm"].as_ints()
+        if [first[axis] for axis in second] == list(range(len(first))):
+            node.outputs[0].replace_all_uses_with(before.inputs[0])
+
+
+def _fix_reshape_targets(graph: Any) -> None:
+    """A target that was computed from the number of tokens becomes a constant with -1 in that place."""
+    import numpy as np
+
+    for node in list(graph):
+        shape = node.outputs[0].shape if node.op_type == "Reshape" else None
+        if shape is None or node.inputs[1].const_value is not None:
+            continue
+        sizes = [size if isinstance(size, int) else -1 for size in shape]
+        if sizes.count(-1) <= 1:
+            name = f"{node.outputs[0].name}.target"
+            node.replace_input_with(1, _initializer(graph, name, np.array(sizes, dtype=np.int64)))
 
 
 def _collapse_reshapes(graph: Any) -> None:
@@ -63,34 +97,58 @@ def _matmul_weight(node: Any) -> Any | None:
 
 
 def _merge_shared_input_matmuls(graph: Any) -> None:
-    """Projections of one input (query, key and value; gate and up) become one MatMul and a Split: fewer, larger products."""
+    """Projections of one input (query, key and value; gate and up) become one product and a Split: fewer, larger products."""
+    groups: dict[Any, list[Any]] = defaultdict(list)
+    for node in graph:
+        weight = _matmul_weight(node)
+        # Layers that share a weight would each get a copy of it.
+        if weight is not None and len(weight.uses()) == 1:
+            groups[node.inputs[0]].append(node)
+    for source, products in groups.items():
+        additions = [_bias_addition(product) for product in products]
+        if len(products) > 1 and (all(additions) or not any(additions)):
+            _merge(graph, source, products, additions if all(additions) else [])
+
+
+def _bias_addition(product: Any) -> Any | None:
+    """The node that adds a constant vector to a product that nothing else reads, else None."""
+    uses = product.outputs[0].uses()
+    if len(uses) != 1:
+        return None
+    addition = uses[0].node
+    if addition.op_type != "Add":
+        return None
+    bias = addition.inputs[1 - uses[0].idx]
+    known = bias is not None and bias.is_initializer() and bias.const_value is not None
+    return addition if known and len(bias.const_value.shape) == 1 else None
+
+
+def _merge(graph: Any, source: Any, products: list[Any], additions: list[Any]) -> None:
     import numpy as np
     import onnx_ir as ir
 
-    groups: dict[Any, list[Any]] = defaultdict(list)
-    for node in graph:
-        if _matmul_weight(node) is not None:
-            groups[node.inputs[0]].append(node)
-    for source, nodes in groups.items():
-        weights = [_matmul_weight(node) for node in nodes]
-        if len(nodes) < 2 or any(node.outputs[0].is_graph_output() for node in nodes):
-            continue
-        merged = np.concatenate([weight.const_value.numpy() for weight in weights], axis=1)
-        widths = np.array([weight.const_value.shape[1] for weight in weights], dtype=np.int64)
-        name = f"{nodes[0].outputs[0].name}.merged"
-        weight = _initializer(graph, f"{name}.weight", merged)
-        sizes = _initializer(graph, f"{name}.widths", widths)
-        product = ir.node("MatMul", [source, weight], name=name)
-        product.outputs[0].name = name
-        product.outputs[0].type = nodes[0].outputs[0].type
-        product.outputs[0].shape = ir.Shape([*nodes[0].outputs[0].shape[:-1], int(merged.shape[1])])
-        split = ir.node("Split", [product.outputs[0], sizes], {"axis": -1}, num_outputs=len(nodes), name=f"{name}.split")
-        graph.insert_before(nodes[0], [product, split])
-        for node, output in zip(nodes, split.outputs, strict=True):
-            output.name, output.type, output.shape = f"{node.outputs[0].name}.part", node.outputs[0].type, node.outputs[0].shape
-            node.outputs[0].replace_all_uses_with(output)
-            graph.remove(node, safe=True)
-        _drop_unused_initializers(graph, weights)
+    ends = additions or products
+    if any(node.outputs[0].is_graph_output() for node in ends):
+        return
+    weights = [product.inputs[1].const_value.numpy() for product in products]
+    name = f"{ends[0].outputs[0].name}.merged"
+    merged = [ir.node("MatMul", [source, _initializer(graph, f"{name}.weight", np.concatenate(weights, axis=1))], name=name)]
+    if additions:
+        biases = [next(value for value in node.inputs if value.is_initializer()).const_value.numpy() for node in additions]
+        bias = _initializer(graph, f"{name}.bias", np.concatenate(biases))
+        merged.append(ir.node("Add", [merged[0].outputs[0], bias], name=f"{name}.add"))
+    for node in merged:
+        node.outputs[0].name, node.outputs[0].type = f"{node.name}.out", ends[0].outputs[0].type
+    widths = _initializer(graph, f"{name}.widths", np.array([weight.shape[1] for weight in weights], dtype=np.int64))
+    split = ir.node(
+        "Split", [merged[-1].outputs[0], widths], {"axis": -1}, num_outputs=len(ends), name=f"{name}.split"
+    )
+    graph.insert_before(products[0], [*merged, split])
+    for node, output in zip(ends, split.outputs, strict=True):
+        old = node.outputs[0]
+        output.name, output.type, output.shape = f"{old.name}.part", old.type, old.shape
+        old.replace_all_uses_with(output)
+    graph.remove([*additions, *products], safe=True)
 
 
 def _fuse_residual_norms(graph: Any) -> None:
@@ -130,9 +188,3 @@ def _initializer(graph: Any, name: str, array: Any) -> Any:
     value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value
-
-
-def _drop_unused_initializers(graph: Any, values: list[Any]) -> None:
-    for value in values:
-        if not value.uses() and value.name in graph.initializers:
-            del graph.initializers[value.name]

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from exporters.decoder_graph import DecoderShape, decoder_shape, export_decoder
 from exporters.encoder_graph import EncoderShape, encoder_shape, export_encoder
-from exporters.encoder_heads import activation, labels, pooling, trained_length_tokens
+from exporters.encoder_heads import activation, labels, pooling, trained_length_tokens, training_report
 from exporters.errors import ExportError
+from exporters.gguf_cache import parsed_once
 from exporters.loading import choose_task, load_model, load_tokenizer, reference_attention
 from exporters.manifest import MANIFEST_FILE, Manifest, describe_files
 from exporters.optimise import optimise
@@ -68,7 +69,7 @@ def export_checkpoint(options: ExportOptions) -> Manifest:
     weights: Weights = DEFAULT_WEIGHTS[task] if options.weights == "default" else options.weights
     export = _Export(options, source, task, weights, find_ops_library(options.ops_library))
     with _quiet_libraries(), staging(options.repository, options.name) as folder:
-        with _phase(options, "load"):
+        with _phase(options, "load"), parsed_once():
             _load(export)
         with _phase(options, "export"):
             graph = _trace(export)
@@ -93,6 +94,9 @@ def _phase(options: ExportOptions, name: str) -> Iterator[None]:
 def _quiet_libraries() -> Iterator[None]:
     """torch and transformers talk about their own affairs while they load and trace; an export's output is its phases."""
     import logging
+    from functools import partialmethod
+
+    import tqdm.auto
 
     import transformers
 
@@ -100,11 +104,14 @@ def _quiet_libraries() -> Iterator[None]:
     transformers.logging.disable_progress_bar()
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
+    bar, bar_init = tqdm.auto.tqdm, tqdm.auto.tqdm.__init__
+    bar.__init__ = partialmethod(bar_init, disable=True)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        bar.__init__ = bar_init
         logging.disable(before)
 
 
@@ -224,6 +231,7 @@ def _manifest(export: _Export, parity: dict[str, Any], quality: dict[str, Any]) 
         parity=parity,
         quality=quality,
         source=source,
+        training=training_report(export.source.directory),
     )
 
 

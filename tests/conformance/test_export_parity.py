@@ -1,0 +1,82 @@
+"""Exports tiny checkpoints of each supported architecture; the exporter's own comparison with transformers must hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporters.errors import ExportError
+from exporters.options import ExportOptions, TaskChoice, WeightsChoice
+from exporters.pipeline import export_checkpoint
+from tests.conformance.tiny_checkpoints import DECODERS, ENCODERS, VOCABULARY_SIZE, save_tiny
+
+pytestmark = pytest.mark.conformance
+
+
+def _export(tmp_path: Path, checkpoint: Path, task: TaskChoice = "auto", weights: WeightsChoice = "fp32") -> dict[str, Any]:
+    repository = tmp_path / "repository"
+    export_checkpoint(ExportOptions(str(checkpoint), "tiny", repository, task, weights))
+    content: dict[str, Any] = json.loads((repository / "tiny" / "naiad.json").read_text())
+    return content
+
+
+@pytest.mark.parametrize("model_type", sorted(DECODERS))
+def test_a_decoder_continues_as_transformers_does_alone_and_packed(tmp_path: Path, model_type: str) -> None:
+    manifest = _export(tmp_path, save_tiny(tmp_path / "checkpoint", model_type, "generate"))
+    assert manifest["task"] == "generate"
+    assert manifest["architecture"] == model_type
+    assert manifest["decoder"]["num_layers"] == 2
+    assert manifest["limits"] == {"context_length_tokens": 256, "vocabulary_size": VOCABULARY_SIZE}
+    assert manifest["parity"]["greedy_tokens_equal"] is True
+    assert len(manifest["parity"]["prompt_tokens"]) >= 5
+    assert manifest["parity"]["new_tokens"] == 64
+    assert manifest["parity"]["max_abs_logit_error"] < 1e-3
+
+
+@pytest.mark.parametrize("task", ["embed", "classify"])
+@pytest.mark.parametrize("model_type", sorted(ENCODERS))
+def test_an_encoder_computes_what_transformers_does_alone_and_packed(tmp_path: Path, model_type: str, task: str) -> None:
+    manifest = _export(tmp_path, save_tiny(tmp_path / "checkpoint", model_type, task))
+    assert manifest["task"] == task
+    assert manifest["parity"]["max_abs_error_packed"] <= 1e-4
+    assert manifest.get("labels") == (["negative", "neutral", "positive"] if task == "classify" else None)
+
+
+@pytest.mark.parametrize("model_type", ["bloom", "gptj"])
+def test_a_decoder_whose_attention_cannot_be_replaced_is_refused(tmp_path: Path, model_type: str) -> None:
+    sizes = {"n_layer": 2, "n_head": 4, "n_embd": 32, "n_positions": 256, "rotary_dim": 4} if model_type == "gptj" else {}
+    checkpoint = save_tiny(tmp_path / "checkpoint", model_type, "generate", **sizes)
+    with pytest.raises(ExportError):
+        _export(tmp_path, checkpoint)
+    assert list((tmp_path / "repository").iterdir()) == []
+    assert not list(tmp_path.glob(".staging-*"))
+
+
+@pytest.mark.parametrize(("weights", "limit"), [("int8", 0.05), ("int4", 0.25)])
+def test_quantised_weights_cost_little_perplexity_and_the_manifest_says_how_much(
+    tmp_path: Path, weights: WeightsChoice, limit: float
+) -> None:
+    checkpoint = save_tiny(tmp_path / "checkpoint", "llama", "generate", hidden_size=128, intermediate_size=256)
+    manifest = _export(tmp_path, checkpoint, weights=weights)
+    assert manifest["precision"] == weights
+    assert manifest["quality"]["quantised_products"] == 9
+    assert abs(manifest["quality"]["perplexity_increase"]) < limit
+    assert not (tmp_path / "repository" / "tiny" / ".fp32").exists()
+
+
+def test_changed_arithmetic_fails_the_export_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = save_tiny(tmp_path / "checkpoint", "bert", "embed")
+    import exporters.pipeline
+
+    def wrong(graph: Any) -> None:
+        next(node for node in graph.graph if node.op_type == "Softmax" or node.domain == "naiad").attributes["scale"] = (
+            __import__("onnx_ir").AttrFloat32("scale", 0.05)
+        )
+
+    monkeypatch.setattr(exporters.pipeline, "optimise", wrong)
+    with pytest.raises(ExportError, match="parity"):
+        _export(tmp_path, checkpoint)
+    assert list((tmp_path / "repository").iterdir()) == []
