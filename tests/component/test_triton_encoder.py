@@ -27,10 +27,12 @@ def _request(
         "input_ids": np.concatenate([np.asarray(text, np.int32) for text in texts]),
         "sequence_lengths": np.asarray([len(text) for text in texts], np.int32),
     }
-    return infer_request(model, "r", inputs, outputs=outputs, **parameters)
+    return infer_request(model, "r", inputs, outputs, **parameters)
 
 
-async def _infer(triton: TritonServer, *requests: service_pb2.ModelInferRequest) -> list[service_pb2.ModelInferResponse]:
+async def _infer(
+    triton: TritonServer, *requests: service_pb2.ModelInferRequest
+) -> list[service_pb2.ModelInferResponse]:
     async with grpc.aio.insecure_channel(triton.grpc_address) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         return list(await asyncio.gather(*(stub.ModelInfer(request, timeout=30) for request in requests)))

@@ -52,8 +52,9 @@ async def test_the_final_response_says_how_the_request_ended_and_what_it_cost(tr
     assert result.finish_reason == "length"
     assert (result.final["prompt_tokens"], result.final["completion_tokens"]) == (3, 6)
     for name in ("cached_prompt_tokens", "queue_us", "prefill_us", "decode_us", "time_to_first_token_us"):
-        assert isinstance(result.final[name], int)
-        assert result.final[name] >= 0
+        value = result.final[name]
+        assert isinstance(value, int)
+        assert value >= 0
     assert "stop_token_id" not in result.final
 
 

@@ -90,7 +90,7 @@ async def _work(triton: TritonServer) -> None:
     inputs = {"input_ids": np.ones(4, np.int32), "sequence_lengths": np.array([1, 3], np.int32)}
     async with grpc.aio.insecure_channel(triton.grpc_address) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        await stub.ModelInfer(infer_request("embed", "e", inputs, outputs=["embeddings"]))
+        await stub.ModelInfer(infer_request("embed", "e", inputs, ["embeddings"]))
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.ModelInfer(infer_request("embed", "e", inputs))
 
@@ -110,7 +110,7 @@ async def test_requests_move_the_metrics_of_the_contract_and_tritons_own(quiet_t
     assert slow["naiad_generation_tokens_total", ""] >= 6
     assert slow["naiad_time_to_first_token_seconds_count", ""] == 2
     assert slow["naiad_inter_token_latency_seconds_count", ""] >= 4
-    assert slow["naiad_step_tokens_sum", ""] >= 10
+    assert slow["naiad_step_tokens_sum", ""] >= 9
     assert slow["naiad_kv_cache_blocks", "state=used"] == 0
     assert slow["nv_inference_request_success", ""] == 2
     assert sum(value for (name, _), value in slow.items() if name == "nv_inference_request_failure") == 1

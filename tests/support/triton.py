@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,9 +16,8 @@ from pathlib import Path
 from services.supervisor.triton_command import TritonOptions, find_onnxruntime_library, find_tritonserver
 from tests.support.stack import REPOSITORY_ROOT, free_ports
 
+# The models load before the endpoints start.
 _READY = "Started GRPCInferenceService"
-# The models load before the endpoints start, and then the metrics endpoint is the last.
-_METRICS_READY = "Started Metrics Service"
 
 
 class TritonFailedToStartError(Exception):
@@ -105,6 +106,19 @@ class TritonServer:
         return self.wait(timeout_s)
 
 
+def _wait_for_port(host: str, port: int, timeout_s: float = 10) -> None:
+    """Returns once something listens: the metrics endpoint says that it has started a moment before it has."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=1).close()
+            return
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
 @contextlib.contextmanager
 def run_triton(
     model_repository: Path, *, backends: Path | None = None, arguments: Sequence[str] = ()
@@ -123,7 +137,7 @@ def run_triton(
     server = TritonServer(options, arguments)
     try:
         server.wait_for_log(_READY)
-        server.wait_for_log(_METRICS_READY)
+        _wait_for_port(options.host, metrics_port)
         yield server
     finally:
         server.stop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -21,12 +21,12 @@ _FIELDS = {bool: "bool_param", int: "int64_param", float: "double_param", str: "
 def infer_request(
     model: str,
     request_id: str,
-    inputs: dict[str, npt.NDArray[Any]],
-    *,
+    inputs: Mapping[str, npt.NDArray[Any]],
     outputs: Sequence[str] = (),
+    /,
     **parameters: Parameter,
 ) -> service_pb2.ModelInferRequest:
-    """A request with raw tensors; int32 and float32 arrays only."""
+    """A request with raw tensors, int32 and float32 arrays only, that names its outputs unless it wants all."""
     request = service_pb2.ModelInferRequest(model_name=model, id=request_id)
     for name, array in inputs.items():
         datatype = next(key for key, dtype in _DTYPES.items() if array.dtype == dtype)
