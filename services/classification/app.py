@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 import grpc
 from naiad.v1 import classification_pb2, classification_pb2_grpc
 
-from services.classification.admission import Admission
+from services.common.admission import Admission
 from services.classification.encoder_client import EncoderClient, PackLimits
 from services.classification.logic import ClassificationLogic
 from services.classification.servicer import ClassificationServicer

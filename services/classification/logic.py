@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from services.classification.admission import Admission
+from services.common.admission import Admission
 from services.classification.encoder_client import (
     EMBEDDINGS,
     HIDDEN_STATES,
@@ -171,7 +171,7 @@ class ClassificationLogic:
         return tokenized
 
     async def _run(self, entry: ModelEntry, tokenized: _Tokenized, job: EncoderJob) -> EncoderAnswer:
-        with self._admission.tokens(tokenized.tokens):
+        with self._admission.cost(tokenized.tokens):
             return await self._client.run(entry, tokenized.good, job)
 
     def _check_response_size(self, response_bytes: int, field: str) -> None:

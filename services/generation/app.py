@@ -12,7 +12,7 @@ from services.common.server import ServiceApp
 from services.common.settings import GenerationSettings
 from services.common.text_models import TextModels
 from services.common.triton_client import TritonChannel, TritonHealth, TritonStream, unavailable
-from services.generation.admission import Admission
+from services.common.admission import Admission
 from services.generation.logic import GenerationLogic
 from services.generation.servicer import GenerationServicer
 

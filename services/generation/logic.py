@@ -16,7 +16,7 @@ from services.common.metrics import FrontendMetrics
 from services.common.registry import ModelEntry, Task
 from services.common.text_models import TextModel, TextModels
 from services.common.tokenizer import CONTEXT_TOKENS
-from services.generation.admission import Admission
+from services.common.admission import Admission
 from services.generation.completion import CompletionReader
 from services.generation.engine import Engine, EngineRequest
 from services.generation.events import (

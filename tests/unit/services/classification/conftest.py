@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.classification.admission import Admission
+from services.common.admission import Admission
 from services.classification.encoder_client import EncoderClient, PackLimits
 from services.classification.logic import ClassificationLogic
 from services.common.metrics import ServiceMetrics

@@ -19,8 +19,10 @@ class Admission:
     @contextmanager
     def request(self) -> Iterator[None]:
         """Admits one request before any work is done for it. Raises OVERLOADED."""
-        if self.requests >= self._max_requests or self.tokens >= self._max_tokens:
-            raise self._overloaded()
+        if self.requests >= self._max_requests:
+            raise self._overloaded("requests")
+        if self.tokens >= self._max_tokens:
+            raise self._overloaded("tokens")
         self.requests += 1
         try:
             yield
@@ -31,12 +33,12 @@ class Admission:
     def cost(self, tokens: int) -> Iterator[None]:
         """Admits the tokens of a request; one alone may exceed the bound. Raises OVERLOADED."""
         if self.tokens and self.tokens + tokens > self._max_tokens:
-            raise self._overloaded()
+            raise self._overloaded("tokens")
         self.tokens += tokens
         try:
             yield
         finally:
             self.tokens -= tokens
 
-    def _overloaded(self) -> NaiadError:
-        return NaiadError(Reason.OVERLOADED, "too much work is in flight", retry_after_ms=self._retry_after_ms)
+    def _overloaded(self, what: str) -> NaiadError:
+        return NaiadError(Reason.OVERLOADED, f"too many {what} are in flight", retry_after_ms=self._retry_after_ms)
