@@ -5,10 +5,10 @@ from contextlib import AsyncExitStack
 import grpc
 from naiad.v1 import classification_pb2, classification_pb2_grpc
 
-from services.common.admission import Admission
 from services.classification.encoder_client import EncoderClient, PackLimits
 from services.classification.logic import ClassificationLogic
 from services.classification.servicer import ClassificationServicer
+from services.common.admission import Admission
 from services.common.health import HealthService
 from services.common.metrics import ServiceMetrics, TritonMetrics
 from services.common.registry import ModelRegistry, Task

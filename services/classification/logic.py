@@ -8,7 +8,6 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from services.common.admission import Admission
 from services.classification.encoder_client import (
     EMBEDDINGS,
     HIDDEN_STATES,
@@ -19,6 +18,7 @@ from services.classification.encoder_client import (
 )
 from services.classification.scores import activate, best_first
 from services.classification.vectors import shape_vectors
+from services.common.admission import Admission
 from services.common.errors import NaiadError, invalid_field
 from services.common.registry import ModelEntry, Task
 from services.common.text_models import MAX_TEXT_BYTES, MAX_TEXTS, TextModel, TextModels, text_is_too_long

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 import grpc
 from naiad.v1 import generation_pb2, generation_pb2_grpc
 
+from services.common.admission import Admission
 from services.common.health import HealthService
 from services.common.metrics import FrontendMetrics, ServiceMetrics, TritonMetrics
 from services.common.registry import ModelRegistry, Task
@@ -12,7 +13,6 @@ from services.common.server import ServiceApp
 from services.common.settings import GenerationSettings
 from services.common.text_models import TextModels
 from services.common.triton_client import TritonChannel, TritonHealth, TritonStream, unavailable
-from services.common.admission import Admission
 from services.generation.logic import GenerationLogic
 from services.generation.servicer import GenerationServicer
 

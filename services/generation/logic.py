@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from services.common.admission import Admission
 from services.common.call import Call
 from services.common.errors import NaiadError, Reason, invalid_field
 from services.common.infer_reply import Array, InferReply
@@ -16,7 +17,6 @@ from services.common.metrics import FrontendMetrics
 from services.common.registry import ModelEntry, Task
 from services.common.text_models import TextModel, TextModels
 from services.common.tokenizer import CONTEXT_TOKENS
-from services.common.admission import Admission
 from services.generation.completion import CompletionReader
 from services.generation.engine import Engine, EngineRequest
 from services.generation.events import (

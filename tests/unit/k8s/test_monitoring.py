@@ -133,6 +133,13 @@ def test_queries_use_the_suffix_that_the_kind_of_the_metric_has() -> None:
             assert is_histogram == (name != base), f"{where}: {name}"
 
 
+def test_the_engine_has_the_metrics_of_the_contract_and_no_other() -> None:
+    header = (ROOT / "core" / "triton" / "metric_names.h").read_text()
+    shapes = {"Counter": "counter", "Gauge": "gauge", "Seconds": "histogram", "Counts": "histogram"}
+    defined = {name: shapes[shape] for name, shape in re.findall(r'\{"(naiad_\w+)", MetricShape::k(\w+),', header)}
+    assert defined == {name: kind for name, kind in contract_metrics().items() if kind}
+
+
 def test_the_services_register_what_the_contract_names_for_them() -> None:
     engine_or_service = contract_metrics()
     assert service_metrics().keys() <= engine_or_service.keys()

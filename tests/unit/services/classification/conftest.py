@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from services.common.admission import Admission
 from services.classification.encoder_client import EncoderClient, PackLimits
 from services.classification.logic import ClassificationLogic
+from services.common.admission import Admission
 from services.common.metrics import ServiceMetrics
 from services.common.registry import ModelRegistry
 from services.common.settings import ClassificationSettings

@@ -1,7 +1,7 @@
 import pytest
 
-from services.common.errors import NaiadError, Reason
 from services.common.admission import Admission
+from services.common.errors import NaiadError, Reason
 from services.generation.parameters import derived_seed
 
 
