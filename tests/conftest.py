@@ -1,4 +1,4 @@
-"""The real stack on the demo models, started once for all end-to-end tests."""
+"""The real stack on the demo models, started once for all tests that use it."""
 
 from collections.abc import Iterator
 from pathlib import Path

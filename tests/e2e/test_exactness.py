@@ -1,0 +1,84 @@
+"""Company changes nothing: 32 streams at once give what each gives alone, which is what transformers gives."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from naiad.v1 import generation_pb2, generation_pb2_grpc
+
+from tests.support.models import EXACT_MODEL
+from tests.support.stack import Stack
+
+pytestmark = [pytest.mark.e2e, pytest.mark.conformance, pytest.mark.timeout(600)]
+
+PROMPTS = [
+    "The capital of France is",
+    "Once upon a time, in a village by the sea,",
+    "def fibonacci(n):\n",
+    "1, 2, 3, 4, 5,",
+    "Water boils at",
+    "Dear Sir or Madam,\n\nI am writing to",
+    "The three laws of motion, as Newton put them, say that a body at rest stays at rest unless a force",
+    "Q: What do bees make?\nA:",
+]
+
+
+def request(number: int) -> generation_pb2.GenerateStreamRequest:
+    """Request `number` of 32: prompts of different lengths, different limits and options, all greedy."""
+    text = PROMPTS[number % 8] + PROMPTS[(number // 8 + number) % 8] * (number // 8)
+    made = generation_pb2.GenerateStreamRequest(model=EXACT_MODEL, text=text)
+    made.sampling.temperature = 0
+    made.stopping.max_tokens = 8 + 5 * (number % 7)
+    made.stopping.ignore_eos = number % 3 == 0
+    made.response.return_token_ids = True
+    made.response.logprobs = number % 4 == 0
+    return made
+
+
+def generated(stack: Stack, model_request: generation_pb2.GenerateStreamRequest) -> list[int]:
+    stub = generation_pb2_grpc.GenerationServiceStub(stack.channel("generation"))
+    return [token for event in stub.GenerateStream(model_request, timeout=300) for token in event.delta.token_ids]
+
+
+def test_32_concurrent_streams_equal_each_alone_and_transformers(stack: Stack) -> None:
+    requests = [request(number) for number in range(32)]
+    alone = [generated(stack, one) for one in requests]
+    with ThreadPoolExecutor(32) as pool:
+        together = list(pool.map(lambda one: generated(stack, one), requests))
+    assert together == alone
+    reference = _Reference()
+    assert alone == [reference.greedy(one) for one in requests]
+
+
+class _Reference:
+    """transformers in float32 on the checkpoint that EXACT_MODEL was exported from."""
+
+    def __init__(self) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from exporters.demo import chat_checkpoint
+
+        path = chat_checkpoint()
+        where: dict[str, Any] = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
+        self._tokenizer = AutoTokenizer.from_pretrained(**where)
+        self._model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32).eval()
+
+    def greedy(self, of: generation_pb2.GenerateStreamRequest) -> list[int]:
+        """The new tokens, without the end token."""
+        import torch
+
+        ids = self._tokenizer(of.text, return_tensors="pt").input_ids
+        options: dict[str, Any] = {"eos_token_id": None} if of.stopping.ignore_eos else {}
+        with torch.inference_mode():
+            output = self._model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=False,
+                max_new_tokens=of.stopping.max_tokens,
+                pad_token_id=self._model.config.eos_token_id,
+                **options,
+            )
+        tokens = output[0, ids.shape[1] :].tolist()
+        end = self._model.config.eos_token_id
+        return tokens[:-1] if tokens and tokens[-1] == end and not of.stopping.ignore_eos else tokens

@@ -1,0 +1,74 @@
+"""Random requests to the real stack: every answer is a result or a clear refusal; the next caller notices nothing."""
+
+import random
+
+import grpc
+import pytest
+from google.protobuf.message_factory import GetMessageClass
+from naiad.v1 import classification_pb2, generation_pb2, tokenization_pb2
+
+from tests.fuzz.random_messages import fill
+from tests.support.stack import SERVICES, Stack
+
+pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(600)]
+
+REQUESTS_A_METHOD = 60
+SCHEMAS = {
+    "tokenization": tokenization_pb2.DESCRIPTOR.services_by_name["TokenizationService"],
+    "generation": generation_pb2.DESCRIPTOR.services_by_name["GenerationService"],
+    "classification": classification_pb2.DESCRIPTOR.services_by_name["ClassificationService"],
+}
+# Names that get a request past the first check; few tokens, so that it ends soon.
+KNOWN = {
+    "model": ("chat", "embed", "sentiment"),
+    "role": ("user", "system", "assistant"),
+    "max_tokens": (1, 2, 3),
+    "n": (1, 2),
+    "best_of": (2, 3),
+    "temperature": (0.0, 0.7),
+    "top_p": (0.9,),
+}
+REFUSALS = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+METHODS = [(name, method.name) for name, schema in SCHEMAS.items() for method in schema.methods]
+
+
+@pytest.mark.parametrize(("service", "method"), METHODS)
+def test_random_requests_are_answered_or_refused(stack: Stack, service: str, method: str) -> None:
+    schema = SCHEMAS[service].methods_by_name[method]
+    channel = stack.channel(service)
+    kind = channel.unary_stream if schema.server_streaming else channel.unary_unary
+    call = kind(
+        f"/{SERVICES[service]}/{method}",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=GetMessageClass(schema.output_type).FromString,
+    )
+    surprises = []
+    for seed in range(REQUESTS_A_METHOD):
+        request = GetMessageClass(schema.input_type)()
+        fill(request, random.Random(f"{method}-{seed}"), KNOWN)
+        if method.startswith("Generate") and not 0 <= request.stopping.max_tokens <= 8 and seed % 2:
+            request.stopping.max_tokens = 2
+        try:
+            answer = call(request, timeout=60)
+            if schema.server_streaming:
+                list(answer)
+        except grpc.RpcError as error:
+            if error.code() not in REFUSALS or not error.details():
+                surprises.append((seed, error.code(), error.details()))
+    assert surprises == []
+    assert stack.health(service) == 1
+
+
+def test_bytes_that_are_no_message_are_refused(stack: Stack) -> None:
+    chance = random.Random(1)
+    call = stack.channel("generation").unary_unary(f"/{SERVICES['generation']}/Generate")
+    for size in (1, 2, 10, 1000, 100_000):
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"\xff" + chance.randbytes(size), timeout=30)
+        assert caught.value.code() in {*REFUSALS, grpc.StatusCode.INTERNAL}
+    assert stack.health("generation") == 1
