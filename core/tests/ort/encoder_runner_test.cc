@@ -52,6 +52,8 @@ TEST(EncoderRunnerTest, GraphOfAnotherTaskIsRefusedByName) {
   EXPECT_EQ(status.message(), graph.graph_path + ": output logits is missing");
 }
 
+// Not under a sanitizer: its operator new ends the process where the real one throws.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 // Pins how ONNX Runtime words it when memory runs out: that is all it gives to tell by.
 TEST(EncoderRunnerTest, ExhaustedMemoryIsToldApartAndTheNextRunWorks) {
   const EncoderGraph graph{ModelsFolder() + "/greedy.onnx", 64, 256, false, false, 1};
@@ -69,6 +71,7 @@ TEST(EncoderRunnerTest, ExhaustedMemoryIsToldApartAndTheNextRunWorks) {
   ASSERT_TRUE(status.ok()) << status.message();
   EXPECT_THAT(std::vector<float>(output.begin(), output.end()), ElementsAre(0.0F));
 }
+#endif
 
 }  // namespace
 }  // namespace naiad::testing
