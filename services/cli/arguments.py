@@ -48,8 +48,8 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     """`naiad generate`."""
     parser.epilog = epilog(
         'naiad generate --chat "What is the capital of France?"',
-        'naiad generate --chat --system "Answer in one word." --temperature 0 "Is water wet?"',
-        'naiad generate --temperature 0 --max-tokens 20 --stop "." "Once upon a time"',
+        'naiad generate --chat --system "Answer in one word." "Is water wet?"',
+        'naiad generate --temperature 0.8 --max-tokens 20 --stop "." "Once upon a time"',
         "naiad generate --chat - < question.txt",
         'naiad generate --json "2 + 2 =" | jq -r ".completions[0].text"',
     )
@@ -80,7 +80,13 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_sampling(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--temperature", type=float, metavar="X", help="0 = greedy")
+    group.add_argument(
+        "--temperature",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="0 = greedy: the same command prints the same text; higher is more varied (default: 0)",
+    )
     group.add_argument(
         "--top-p", type=float, metavar="X", help="keep the most probable tokens that reach this probability"
     )

@@ -29,13 +29,13 @@ def test_text_is_streamed_and_ends_with_a_line_end(naiad: Naiad, answers: Answer
 def test_what_was_not_asked_for_is_left_to_the_service(naiad: Naiad, answers: Answers) -> None:
     naiad("generate", "x")
     (request,) = answers.requests
-    assert request.sampling == generation_pb2.SamplingOptions()
+    assert request.sampling == generation_pb2.SamplingOptions(temperature=0)
     assert request.stopping == generation_pb2.StoppingOptions()
     assert request.response == generation_pb2.ResponseOptions()
 
 
 def test_every_option_reaches_its_field(naiad: Naiad, answers: Answers) -> None:
-    words = "--temperature 0 --top-p 0.5 --top-k 4 --min-p 0.25 --repetition-penalty 1.5 --presence-penalty -1"
+    words = "--temperature 0.5 --top-p 0.5 --top-k 4 --min-p 0.25 --repetition-penalty 1.5 --presence-penalty -1"
     words += " --frequency-penalty 2 --seed 18446744073709551615 --max-tokens 0 --min-tokens 1 --stop . --stop ;"
     words += " --stop-token-id 3 --ignore-eos --echo --logprobs --top-logprobs 2 --model other"
     assert naiad("generate", "x", *words.split()).code == 0
@@ -44,7 +44,7 @@ def test_every_option_reaches_its_field(naiad: Naiad, answers: Answers) -> None:
         model="other",
         text="x",
         sampling=generation_pb2.SamplingOptions(
-            temperature=0,
+            temperature=0.5,
             top_p=0.5,
             top_k=4,
             min_p=0.25,
