@@ -74,7 +74,7 @@ def test_scoring_finds_sense_more_probable_than_nonsense(stack: Stack) -> None:
 def test_models_are_listed_with_their_tasks(stack: Stack) -> None:
     result = stack.run_cli("models", "--json")
     assert result.returncode == 0, result.stderr
-    listed = {model["name"]: model for model in json.loads(result.stdout)}
+    listed = {model["name"]: model for model in map(json.loads, result.stdout.splitlines())}
     assert {name: listed[name]["task"] for name in ("chat", "embed", "sentiment")} == {
         "chat": "generate",
         "embed": "embed",
