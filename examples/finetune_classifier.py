@@ -156,7 +156,7 @@ def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help=f"build/{FULL.output.name}; with --quick build/{QUICK.output.name}",
     )
-    training.add_argument("--quick", action="store_true", help="minutes instead of a quarter of an hour, less accurate")
+    training.add_argument("--quick", action="store_true", help="about a third of the time, a little less accurate")
     training.add_argument("--epochs", type=count, metavar="N", help=f"{FULL.epochs}; with --quick {QUICK.epochs}")
     training.add_argument(
         "--trained-layers",
