@@ -89,7 +89,7 @@ def _train(inputs: TrainingInputs, dataset: Dataset, folder: Path) -> None:
     split = split_texts(dataset, inputs.held_out_share, inputs.options.seed)
     print(f"{dataset.name}: {len(split.train)} texts to train on, {len(split.held_out)} held out", flush=True)
     # Here and not above: torch and transformers take seconds to import, which --help and errors need not wait for.
-    from examples.classifier_training import train_classifier  # noqa: PLC0415
+    from examples.classifier_training import train_classifier
 
     result = train_classifier(inputs.base, split, dataset.labels, inputs.options, folder)
     record = make_record(inputs, dataset, split, result)
