@@ -80,10 +80,16 @@ int32_t HeadSizeOf(const std::vector<int64_t>& query_shape, int32_t num_heads) {
   return static_cast<int32_t>(width / num_heads);
 }
 
-void CopyShape(Ort::ShapeInferContext& context, size_t input, size_t output) {
-  const Ort::ShapeInferContext::Shape shape = context.GetInputShape(input);
-  if (shape.empty()) return;  // An unknown shape looks like that of a scalar, which none of our tensors is.
-  Ort::ThrowOnError(context.SetOutputShape(output, shape).release());
+// With the C API: Ort::ShapeInferContext of 1.21 writes symbolic sizes as -2, which newer libraries refuse.
+void CopyShape(OrtShapeInferContext* context, size_t input, size_t output) noexcept {
+  const OrtApi& api = Ort::GetApi();
+  OrtTensorTypeAndShapeInfo* shape = nullptr;  // The context's.
+  size_t rank = 0;
+  OrtStatus* status = api.ShapeInferContext_GetInputTypeShape(context, input, &shape);
+  if (status == nullptr) status = api.GetDimensionsCount(shape, &rank);
+  // An unknown shape looks like that of a scalar, which none of our tensors is.
+  if (status == nullptr && rank > 0) status = api.ShapeInferContext_SetOutputTypeShape(context, output, shape);
+  api.ReleaseStatus(status);
 }
 
 }  // namespace naiad

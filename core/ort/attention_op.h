@@ -38,8 +38,9 @@ void CheckRank(const char* name, const std::vector<int64_t>& shape, size_t rank)
 // it.
 int32_t HeadSizeOf(const std::vector<int64_t>& query_shape, int32_t num_heads);
 
-// Declares that an output has the shape of an input, for ONNX Runtime's shape inference. Throws Ort::Exception.
-void CopyShape(Ort::ShapeInferContext& context, size_t input, size_t output);
+// Tells ONNX Runtime's shape inference that an output has the shape of an input, if that one is known. Shapes are only
+// a help there: what fails leaves the output's shape open.
+void CopyShape(OrtShapeInferContext* context, size_t input, size_t output) noexcept;
 
 template <typename T>
 std::span<const T> ElementsOf(const Ort::ConstValue& value) {

@@ -31,8 +31,9 @@ OrtStatusPtr PackedAttentionOrtKernel::ComputeV2(OrtKernelContext* raw_context) 
   });
 }
 
-OrtStatusPtr PackedAttentionOp::InferOutputShape(Ort::ShapeInferContext& context) {
-  return CatchAsOrtStatus([&] { CopyShape(context, kQuery, 0); });
+OrtStatusPtr PackedAttentionOp::InferShapes(const OrtCustomOp*, OrtShapeInferContext* context) noexcept {
+  CopyShape(context, kQuery, 0);
+  return nullptr;
 }
 
 }  // namespace naiad

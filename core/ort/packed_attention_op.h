@@ -16,6 +16,9 @@ class PackedAttentionOrtKernel {
 };
 
 struct PackedAttentionOp : Ort::CustomOpBase<PackedAttentionOp, PackedAttentionOrtKernel, /*WithStatus=*/true> {
+  PackedAttentionOp() { InferOutputShapeFn = InferShapes; }
+  static OrtStatusPtr InferShapes(const OrtCustomOp*, OrtShapeInferContext* context) noexcept;
+
   const char* GetName() const { return "PackedAttention"; }
   size_t GetInputTypeCount() const { return 4; }
   ONNXTensorElementDataType GetInputType(size_t index) const {
@@ -27,7 +30,6 @@ struct PackedAttentionOp : Ort::CustomOpBase<PackedAttentionOp, PackedAttentionO
     return CatchAsOrtStatus(
         [&] { *kernel = new PackedAttentionOrtKernel(info); });  // ONNX Runtime calls KernelDestroy.
   }
-  static OrtStatusPtr InferOutputShape(Ort::ShapeInferContext& context);
 };
 
 }  // namespace naiad

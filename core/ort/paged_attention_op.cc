@@ -64,12 +64,11 @@ OrtStatusPtr PagedAttentionOrtKernel::ComputeV2(OrtKernelContext* raw_context) n
   });
 }
 
-OrtStatusPtr PagedAttentionOp::InferOutputShape(Ort::ShapeInferContext& context) {
-  return CatchAsOrtStatus([&] {
-    CopyShape(context, kQuery, kOutput);
-    CopyShape(context, kKeyCache, kKeyCacheOut);
-    CopyShape(context, kValueCache, kValueCacheOut);
-  });
+OrtStatusPtr PagedAttentionOp::InferShapes(const OrtCustomOp*, OrtShapeInferContext* context) noexcept {
+  CopyShape(context, kQuery, kOutput);
+  CopyShape(context, kKeyCache, kKeyCacheOut);
+  CopyShape(context, kValueCache, kValueCacheOut);
+  return nullptr;
 }
 
 }  // namespace naiad

@@ -16,6 +16,9 @@ class PagedAttentionOrtKernel {
 };
 
 struct PagedAttentionOp : Ort::CustomOpBase<PagedAttentionOp, PagedAttentionOrtKernel, /*WithStatus=*/true> {
+  PagedAttentionOp() { InferOutputShapeFn = InferShapes; }
+  static OrtStatusPtr InferShapes(const OrtCustomOp*, OrtShapeInferContext* context) noexcept;
+
   const char* GetName() const { return "PagedAttention"; }
   size_t GetInputTypeCount() const { return 8; }
   ONNXTensorElementDataType GetInputType(size_t index) const {
@@ -26,7 +29,6 @@ struct PagedAttentionOp : Ort::CustomOpBase<PagedAttentionOp, PagedAttentionOrtK
   OrtStatusPtr CreateKernelV2(const OrtApi&, const OrtKernelInfo* info, void** kernel) const {
     return CatchAsOrtStatus([&] { *kernel = new PagedAttentionOrtKernel(info); });  // ONNX Runtime calls KernelDestroy.
   }
-  static OrtStatusPtr InferOutputShape(Ort::ShapeInferContext& context);
 };
 
 }  // namespace naiad

@@ -30,9 +30,10 @@ Ort::Session OpenSession(const OrtRuntime& runtime, const std::string& graph_pat
   // Patterns are kept for each input shape that was ever seen, and packed batches hardly ever repeat one: memory would
   // grow.
   options.DisableMemPattern();
-  // Threads wait actively inside a run, where the next operator is microseconds away, and sleep between runs.
-  options.AddConfigEntry("session.intra_op.allow_spinning", "1");
-  options.AddConfigEntry("session.force_spinning_stop", "1");
+  // Threads sleep while they wait. A thread that waits actively helps only where it has a core for itself; with more
+  // threads on the machine than cores (several models, the services, clients) it takes the core from the thread it
+  // waits for.
+  options.AddConfigEntry("session.intra_op.allow_spinning", "0");
   return Ort::Session(runtime.env(), graph_path.c_str(), options);
 }
 

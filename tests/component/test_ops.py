@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime as ort
 import pytest
 
 from tests.synthetic import make_decoder as decoder
 from tests.synthetic import make_encoder as encoder
+from tests.synthetic.graph_builder import FLOAT, INT32, GraphBuilder
 
 pytestmark = pytest.mark.component
 
@@ -156,3 +158,17 @@ def test_the_synthetic_encoder_follows_its_closed_form_for_packed_texts(
     else:
         expected = np.stack([encoder.expected_logits(x, y) for x, y in zip(texts, types, strict=True)])
     np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_shapes_pass_through_the_operators_for_the_runtime_to_plan_with(tmp_path: Path, ops_library: Path) -> None:
+    graph = GraphBuilder()
+    inputs = [graph.input(name, FLOAT, ["tokens", 32]) for name in ("query", "key", "value")]
+    heads = {"num_heads": 4, "kv_num_heads": 4}
+    bounds = graph.input("cu_seqlens", INT32, ["texts_plus_1"])
+    graph.naiad_node("PackedAttention", [*inputs, bounds], ["attention"], **heads, scale=1.0, local_window_size=-1)
+    model = graph.model("shapes")
+    model.graph.output.append(onnx.helper.make_tensor_value_info("attention", FLOAT, None))
+    (tmp_path / "1").mkdir()
+    onnx.save(model, tmp_path / "1" / "model.onnx")
+    (output,) = _session(tmp_path, ops_library).get_outputs()
+    assert output.shape == ["tokens", 32]
