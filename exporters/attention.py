@@ -1,9 +1,9 @@
 """Puts naiad's attention operators in the place of transformers' attention while a model is traced.
 
-Models that go through `transformers.AttentionInterface` call the two functions below; each adds one ONNX node and counts
-itself. A model that does not go through the interface leaves the count short, and is refused.
-No mask function is registered under these names, so transformers builds no mask at all: the operators know which tokens
-see which from `cu_seqlens` and `past_lens`.
+Models that go through `transformers.AttentionInterface` call the two functions below; each adds one ONNX node and
+counts itself. A model that does not go through the interface leaves the count short, and is refused. No mask function
+is registered under these names, so transformers builds no mask at all: the operators know which tokens see which from
+`cu_seqlens` and `past_lens`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def register() -> None:
 def _refuse_unknown(module: Any, options: dict[str, Any]) -> None:
     unknown = sorted(name for name, value in options.items() if value is not None and name not in _HARMLESS)
     if unknown:
-        raise ExportError(f"{type(module).__name__} passes {', '.join(unknown)} to its attention, which naiad's does not know")
+        raise ExportError(
+            f"{type(module).__name__} passes {', '.join(unknown)} to its attention, which naiad's does not know"
+        )
 
 
 def _flatten(heads_first: Any) -> Any:
@@ -82,7 +84,7 @@ def _flatten(heads_first: Any) -> Any:
     return heads_first.transpose(1, 2).reshape(-1, heads * head)
 
 
-def _paged_attention(  # noqa: PLR0913 - transformers sets the signature
+def _paged_attention(  # noqa: PLR0913, PLR0917 - transformers sets the signature
     module: Any,
     query: Any,
     key: Any,
@@ -133,7 +135,7 @@ def _paged_attention(  # noqa: PLR0913 - transformers sets the signature
     return output.reshape(1, -1, num_heads, head_size), None
 
 
-def _packed_attention(  # noqa: PLR0913 - transformers sets the signature
+def _packed_attention(  # noqa: PLR0913, PLR0917 - transformers sets the signature
     module: Any,
     query: Any,
     key: Any,

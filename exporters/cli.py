@@ -26,15 +26,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments to `parser`."""
     parser.add_argument("checkpoint", help="directory with safetensors, a .gguf file, or a Hugging Face hub id")
     parser.add_argument("--name", required=True, help="name of the model in the repository")
-    parser.add_argument("--task", choices=TASKS, default="auto", help="what to serve it for (default: as its architecture says)")
     parser.add_argument(
-        "--weights", choices=WEIGHTS, default="default", help="precision of the weights (default: int8 for generate, else fp32)"
+        "--task", choices=TASKS, default="auto", help="what to serve it for (default: as its architecture says)"
+    )
+    parser.add_argument(
+        "--weights",
+        choices=WEIGHTS,
+        default="default",
+        help="precision of the weights (default: int8 for generate, else fp32)",
     )
     parser.add_argument(
         "--repository", type=Path, default=Path("model_repository"), help="model repository (default: %(default)s)"
     )
     parser.add_argument("--force", action="store_true", help="replace an entry of the same name")
-    parser.add_argument("--ops-library", type=Path, help="libnaiad_ops.so (default: NAIAD_OPS_LIBRARY, then the build's)")
+    parser.add_argument(
+        "--ops-library", type=Path, help="libnaiad_ops.so (default: NAIAD_OPS_LIBRARY, then the build's)"
+    )
     limits = parser.add_argument_group("limits of the served model")
     for name, text in _MODEL_PARAMETERS.items():
         limits.add_argument(f"--{name.replace('_', '-')}", type=_count, metavar="N", help=text)

@@ -42,7 +42,7 @@ def decoder_shape(config: Any) -> DecoderShape:
 
 
 def export_decoder(model: Any, shape: DecoderShape) -> Any:
-    """Traces `model` (float32, on the CPU) and returns an `onnx_ir.Model` with inputs and outputs named as in the contract."""
+    """Traces `model` (float32, on the CPU) into an `onnx_ir.Model` with inputs and outputs as in the contract."""
     import torch
 
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:
@@ -76,8 +76,8 @@ def _packed_module(model: Any, num_layers: int) -> Any:
             super().__init__()
             self.model = model
 
-        def forward(self, input_ids: Any, position_ids: Any, cu_seqlens: Any, past_lens: Any, block_table: Any,
-                    logit_rows: Any, key_caches: list[Any], value_caches: list[Any]) -> tuple[Any, ...]:  # fmt: skip  # noqa: PLR0913 - one argument a graph input
+        def forward(self, *inputs: Any) -> tuple[Any, ...]:
+            input_ids, position_ids, cu_seqlens, past_lens, block_table, logit_rows, key_caches, value_caches = inputs
             context = attention.PagedContext(cu_seqlens, past_lens, block_table, list(key_caches), list(value_caches))
             with attention.tracing(context):
                 logits = self.model(
@@ -88,8 +88,8 @@ def _packed_module(model: Any, num_layers: int) -> Any:
                 ).logits[0]
             if sorted(context.key_caches_out) != list(range(num_layers)):
                 raise ExportError(
-                    f"{type(self.model).__name__} has {num_layers} layers but {len(context.key_caches_out)} replaceable "
-                    "attention calls: its architecture is not supported"
+                    f"{type(self.model).__name__} has {num_layers} layers but {len(context.key_caches_out)} attention "
+                    "calls that can be replaced: its architecture is not supported"
                 )
             layers = range(num_layers)
             return (
@@ -126,7 +126,8 @@ def _dynamic_shapes(num_layers: int) -> tuple[Any, ...]:
     tokens, blocks = Dim("num_tokens", min=2), Dim("num_blocks", min=2)
     sequences = Dim("num_sequences", min=2)
     caches = [{0: blocks} for _ in range(num_layers)]
-    return (
+    # One tuple for the *inputs parameter.
+    return ((
         {0: tokens}, {0: tokens}, {0: Dim("num_sequences_plus_1", min=2)}, {0: sequences},
         {0: sequences, 1: Dim("block_columns", min=2)}, {0: Dim("num_logit_rows", min=2)}, caches, list(caches),
-    )  # fmt: skip
+    ),)  # fmt: skip

@@ -1,7 +1,7 @@
 """Exports the demonstration models: `chat`, `embed` and, once it has been trained, `sentiment`.
 
-The checkpoints of the first two come with Python packages, so that no model hub is needed. An entry that was made from the same
-checkpoint by the same version of the exporters is left alone.
+The checkpoints of the first two come with Python packages, so that no model hub is needed. An entry that was made from
+the same checkpoint by the same version of the exporters is left alone.
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ def _export_if_needed(repository: Path, name: str, checkpoint: str, task: TaskCh
     from exporters.pipeline import export_checkpoint
 
     export_checkpoint(
-        ExportOptions(
-            checkpoint, name, repository, task, force=True, source_hash=digest, on_phase=print_phase
-        )
+        ExportOptions(checkpoint, name, repository, task, force=True, source_hash=digest, on_phase=print_phase)
     )
 
 
@@ -61,7 +59,9 @@ def _package_file(package: str, pattern: str) -> Path:
     places = list(found.submodule_search_locations or []) if found else []
     matches = [path for place in places for path in sorted(Path(place).glob(pattern))]
     if not matches:
-        raise ExportError(f"the package {package.replace('_', '-')} is not installed: pip install {package.replace('_', '-')}")
+        raise ExportError(
+            f"the package {package.replace('_', '-')} is not installed: pip install {package.replace('_', '-')}"
+        )
     return matches[0]
 
 
@@ -69,7 +69,9 @@ def main(argv: list[str] | None = None) -> int:
     """`python -m exporters.demo`."""
     parser = argparse.ArgumentParser(prog="python -m exporters.demo", description=__doc__.partition("\n")[0])
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
-    parser.add_argument("--sentiment-checkpoint", type=Path, help="directory that examples/finetune_classifier.py wrote")
+    parser.add_argument(
+        "--sentiment-checkpoint", type=Path, help="directory that examples/finetune_classifier.py wrote"
+    )
     arguments = parser.parse_args(argv)
     try:
         export_demo_models(arguments.repository, arguments.sentiment_checkpoint)

@@ -43,7 +43,7 @@ def encoder_shape(model: Any, trained_length_tokens: int | None) -> EncoderShape
 
 
 def export_encoder(model: Any, shape: EncoderShape, task: Literal["embed", "classify"]) -> Any:
-    """Traces `model` (float32, on the CPU) and returns an `onnx_ir.Model` with inputs and outputs named as in the contract."""
+    """Traces `model` (float32, on the CPU) into an `onnx_ir.Model` with inputs and outputs as in the contract."""
     import torch
 
     if "position_ids" not in inspect.signature(model.forward).parameters:
@@ -112,7 +112,7 @@ def _everything() -> Iterator[None]:
 
 @contextmanager
 def _first_tokens_only(model: Any, cu_seqlens: Any) -> Iterator[None]:
-    """Classification heads look at position 0 of each row: hand them a row a text, [S, 1, hidden], in place of [1, T, hidden]."""
+    """Classification heads look at position 0 of each row: hand them [S, 1, hidden], a row a text."""
 
     def keep_first_tokens(_module: Any, _arguments: Any, output: Any) -> Any:
         output.last_hidden_state = output.last_hidden_state[0][cu_seqlens[:-1].long()][:, None]
@@ -131,4 +131,6 @@ def _layer_stack(model: Any) -> Any:
         stack = getattr(model.base_model, name, None)
         if stack is not None:
             return stack
-    raise ExportError(f"{type(model).__name__} has no layer stack that naiad knows, so it cannot be served as a classifier")
+    raise ExportError(
+        f"{type(model).__name__} has no layer stack that naiad knows, so it cannot be served as a classifier"
+    )

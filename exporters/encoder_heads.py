@@ -44,7 +44,7 @@ def trained_length_tokens(directory: Path) -> int | None:
 
 
 def training_report(directory: Path) -> dict[str, Any]:
-    """`training.json`, in which a fine-tuning recipe says how it trained and what it reached; empty when there is none."""
+    """`training.json`, in which a fine-tuning recipe says how it trained and what it reached; else empty."""
     report = _read_json(directory / "training.json")
     return report if isinstance(report, dict) else {}
 

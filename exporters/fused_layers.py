@@ -1,7 +1,7 @@
 """Traces RMSNorm layers and rotary embeddings as one ONNX node each instead of ten.
 
-Names only say where to look: a layer is replaced when probing it with numbers shows that it computes the standard formula,
-so an architecture with a variant of its own keeps its own nodes.
+Names only say where to look: a layer is replaced when probing it with numbers shows that it computes the standard
+formula, so an architecture with a variant of its own keeps its own nodes.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _rotary(query: Any, key: Any, cos: Any, sin: Any, unsqueeze_dim: int = 1) ->
 
 
 def _rotary_node(heads_first: Any, cos: Any, sin: Any) -> Any:
-    """The node works on [1, T, heads * head], the layout before the heads were split: the transposes around cancel out."""
+    """The node works on [1, T, heads * head], as it was before the heads were split: transposes around cancel out."""
     import torch
 
     _, heads, _, head = heads_first.shape
@@ -119,7 +119,7 @@ def _rotary_node(heads_first: Any, cos: Any, sin: Any) -> Any:
     rotated = torch.onnx.ops.symbolic(
         "RotaryEmbedding",
         (packed, cos, sin),
-        {"num_heads": int(heads)},
+        {"num_heads": int(heads), "rotary_embedding_dim": 2 * int(cos.shape[-1])},
         dtype=packed.dtype,
         shape=packed.shape,
         version=23,

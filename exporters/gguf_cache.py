@@ -1,7 +1,7 @@
 """Keeps GGUF loading from doing the same work again and again.
 
-transformers parses the file once for the config, once for the tokenizer and once for the weights, and builds the table of tensor
-names anew for every module of the model: for a small model that is most of the time to load it.
+transformers parses the file once for the config, once for the tokenizer and once for the weights, and builds the table
+of tensor names anew for every module of the model: for a small model that is most of the time to load it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Loads a checkpoint with transformers, in float32 on the CPU, with eager attention: the reference that exports must equal."""
+"""Loads a checkpoint with transformers, in float32, with eager attention: the reference that exports must equal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def choose_task(source: Source, asked: TaskChoice) -> Task:
     if architecture.endswith(("Model", "ForMaskedLM", "ForPreTraining")):
         return "embed"
     raise ExportError(
-        f"{source.asked}: cannot tell the task from architecture {architecture or '(none)'}: give --task generate, embed or classify"
+        f"{source.asked}: cannot tell the task from architecture {architecture or '(none)'}: "
+        "give --task generate, embed or classify"
     )
 
 

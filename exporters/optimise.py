@@ -1,7 +1,7 @@
 """Makes a traced graph cheaper to run without changing what it computes.
 
-Each function is one rewrite over an `onnx_ir.Model`, in place. Parity is checked after all of them, on the graph that is
-written.
+Each function is one rewrite over an `onnx_ir.Model`, in place. Parity is checked after all of them, on the graph that
+is written.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+from exporters.initializers import add_initializer
+
 
 def optimise(model: Any) -> None:
     """All rewrites, in the order in which they help each other."""
     from onnx_ir.passes import common
     from onnxscript import optimizer
 
-    # Not onnxscript's whole optimiser: its pattern rules cost minutes on a graph of thousands of nodes, and what they would
-    # find here is found below.
+    # Not onnxscript's whole optimiser: its pattern rules cost half a minute on a graph of thousands of nodes, and what
+    # they would find here is found below.
     optimizer.fold_constants(model, onnx_shape_inference=True)
     common.RemoveUnusedNodesPass()(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True)(model)
@@ -59,7 +61,7 @@ def _fix_reshape_targets(graph: Any) -> None:
         sizes = [size if isinstance(size, int) else -1 for size in shape]
         if sizes.count(-1) <= 1:
             name = f"{node.outputs[0].name}.target"
-            node.replace_input_with(1, _initializer(graph, name, np.array(sizes, dtype=np.int64)))
+            node.replace_input_with(1, add_initializer(graph, name, np.array(sizes, dtype=np.int64)))
 
 
 def _collapse_reshapes(graph: Any) -> None:
@@ -97,7 +99,7 @@ def _matmul_weight(node: Any) -> Any | None:
 
 
 def _merge_shared_input_matmuls(graph: Any) -> None:
-    """Projections of one input (query, key and value; gate and up) become one product and a Split: fewer, larger products."""
+    """Projections of one input (query, key and value; gate and up) become one larger product and a Split."""
     groups: dict[Any, list[Any]] = defaultdict(list)
     for node in graph:
         weight = _matmul_weight(node)
@@ -132,17 +134,21 @@ def _merge(graph: Any, source: Any, products: list[Any], additions: list[Any]) -
         return
     weights = [product.inputs[1].const_value.numpy() for product in products]
     name = f"{ends[0].outputs[0].name}.merged"
-    merged = [ir.node("MatMul", [source, _initializer(graph, f"{name}.weight", np.concatenate(weights, axis=1))], name=name)]
+    merged = [
+        ir.node(
+            "MatMul", [source, add_initializer(graph, f"{name}.weight", np.concatenate(weights, axis=1))], name=name
+        )
+    ]
     if additions:
-        biases = [next(value for value in node.inputs if value.is_initializer()).const_value.numpy() for node in additions]
-        bias = _initializer(graph, f"{name}.bias", np.concatenate(biases))
+        biases = [
+            next(value for value in node.inputs if value.is_initializer()).const_value.numpy() for node in additions
+        ]
+        bias = add_initializer(graph, f"{name}.bias", np.concatenate(biases))
         merged.append(ir.node("Add", [merged[0].outputs[0], bias], name=f"{name}.add"))
     for node in merged:
         node.outputs[0].name, node.outputs[0].type = f"{node.name}.out", ends[0].outputs[0].type
-    widths = _initializer(graph, f"{name}.widths", np.array([weight.shape[1] for weight in weights], dtype=np.int64))
-    split = ir.node(
-        "Split", [merged[-1].outputs[0], widths], {"axis": -1}, num_outputs=len(ends), name=f"{name}.split"
-    )
+    widths = add_initializer(graph, f"{name}.widths", np.array([weight.shape[1] for weight in weights], dtype=np.int64))
+    split = ir.node("Split", [merged[-1].outputs[0], widths], {"axis": -1}, num_outputs=len(ends), name=f"{name}.split")
     graph.insert_before(products[0], [*merged, split])
     for node, output in zip(ends, split.outputs, strict=True):
         old = node.outputs[0]
@@ -179,12 +185,3 @@ def _fuse_residual_norms(graph: Any) -> None:
         node.outputs[0].replace_all_uses_with(normalised)
         add.outputs[0].replace_all_uses_with(total)
         graph.remove([node, add], safe=True)
-
-
-def _initializer(graph: Any, name: str, array: Any) -> Any:
-    import onnx_ir as ir
-
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
-    graph.register_initializer(value)
-    return value

@@ -1,7 +1,8 @@
-"""The export: load, trace, optimise, quantise, verify, write. Nothing reaches the repository before all of it succeeded."""
+"""The export: load, trace, optimise, verify, quantise, write. The repository sees nothing before all of it succeeded."""
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 import time
@@ -92,11 +93,9 @@ def _phase(options: ExportOptions, name: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """torch and transformers talk about their own affairs while they load and trace; an export's output is its phases."""
+    """torch and transformers talk while they load and trace; an export's output is its phases."""
     import logging
     from functools import partialmethod
-
-    import tqdm.auto
 
     import transformers
 
@@ -104,7 +103,8 @@ def _quiet_libraries() -> Iterator[None]:
     transformers.logging.disable_progress_bar()
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
-    bar, bar_init = tqdm.auto.tqdm, tqdm.auto.tqdm.__init__
+    bar: Any = importlib.import_module("tqdm.auto").tqdm
+    bar_init = bar.__init__
     bar.__init__ = partialmethod(bar_init, disable=True)
     try:
         with warnings.catch_warnings():
@@ -162,7 +162,7 @@ def _verify_and_quantise(export: _Export, graph: Any, folder: Path) -> Manifest:
     if quantised:
         with _phase(export.options, "quantise"):
             bits: Literal[4, 8] = 4 if export.weights == "int4" else 8
-            quality["quantised_products"] = quantise(graph, bits)
+            quality["quantised_products"] = quantise(graph, bits, export.shape.vocabulary_size)
             _save(graph, folder / "1")
         with _phase(export.options, "measure"):
             small = open_session(folder / "1" / _GRAPH, export.ops_library)

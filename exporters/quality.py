@@ -48,7 +48,8 @@ def check_perplexity(weights: str, quantised: float, reference: float) -> None:
     """Raises when the quantised graph is no longer the same model."""
     if not quantised <= reference * MAX_PERPLEXITY_RATIO[weights]:
         raise ExportError(
-            f"quality: {weights} weights raise the perplexity from {reference:.2f} to {quantised:.2f}: use --weights fp32"
+            f"quality: {weights} weights raise the perplexity from {reference:.2f} to {quantised:.2f}: "
+            "use --weights fp32"
         )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from exporters.initializers import add_initializer
+
 BLOCK_SIZE = 32
 _ACCURACY_LEVEL_INT8 = 4
 # Smaller products cost more in bookkeeping than they save in memory reads (classification heads, tiny layers).
@@ -16,8 +18,12 @@ _MIN_WEIGHTS = 4096
 _SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8)
 
 
-def quantise(model: Any, bits: Literal[4, 8], min_weights: int = _MIN_WEIGHTS) -> int:
-    """Quantises the constant right-hand sides of MatMuls of an `onnx_ir.Model` in place; returns how many."""
+def quantise(model: Any, bits: Literal[4, 8], logits_width: int, min_weights: int = _MIN_WEIGHTS) -> int:
+    """Quantises the constant right-hand sides of MatMuls of an `onnx_ir.Model` in place; returns how many.
+
+    A product with `logits_width` columns, the output projection, gets 8 bits in any case: at 4 bits it costs more
+    perplexity than any other.
+    """
     import onnx_ir as ir
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
@@ -31,20 +37,23 @@ def quantise(model: Any, bits: Literal[4, 8], min_weights: int = _MIN_WEIGHTS) -
         matrix = weight.const_value.numpy()
         matrix = matrix.T if transposed else matrix
         rows, columns = (int(size) for size in matrix.shape)
-        packed, scales, zero_points = pack(matrix, bits)
+        node_bits: Literal[4, 8] = 8 if columns == logits_width else bits
+        packed, scales, zero_points = pack(matrix, node_bits)
+        name = f"{weight.name}.transposed" if transposed else weight.name
         replacement = ir.node(
             "MatMulNBits",
             [
                 node.inputs[0],
-                _initializer(graph, f"{weight.name}.q{bits}", packed),
-                _initializer(graph, f"{weight.name}.scales", scales),
-                _initializer(graph, f"{weight.name}.zero_points", zero_points),
+                add_initializer(graph, f"{name}.q{node_bits}", packed),
+                add_initializer(graph, f"{name}.scales", scales),
+                add_initializer(graph, f"{name}.zero_points", zero_points),
             ],
             {
-                "K": rows, "N": columns, "bits": bits, "block_size": BLOCK_SIZE, "accuracy_level": _ACCURACY_LEVEL_INT8,
+                "K": rows, "N": columns, "bits": node_bits, "block_size": BLOCK_SIZE,
+                "accuracy_level": _ACCURACY_LEVEL_INT8,
             },
             domain="com.microsoft",
-            name=f"{node.name}.q{bits}",
+            name=f"{node.name}.q{node_bits}",
         )  # fmt: skip
         old, new = node.outputs[0], replacement.outputs[0]
         new.name, new.type, new.shape = old.name, old.type, old.shape
@@ -68,13 +77,15 @@ def _constant_weight(value: Any) -> tuple[Any | None, bool]:
 
 
 def pack(weight: Any, bits: Literal[4, 8]) -> tuple[Any, Any, Any]:
-    """[K, N] float -> (packed uint8 [N, blocks, 32 * bits / 8], scales float [N, blocks], zero points uint8 [N, bytes])."""
+    """[K, N] float -> packed uint8 [N, blocks, 32 * bits / 8], scales float [N, blocks], zero points uint8 [N, bytes]."""
     import numpy as np
     import torch
 
     k, n = weight.shape
     blocks = -(-k // BLOCK_SIZE)
-    values = torch.nn.functional.pad(torch.from_numpy(np.ascontiguousarray(weight.T)), (0, blocks * BLOCK_SIZE - k))
+    values = torch.nn.functional.pad(
+        torch.from_numpy(np.array(weight.T, dtype=np.float32)), (0, blocks * BLOCK_SIZE - k)
+    )
     codes, scales, zero_points = _round_blocks(values.reshape(n, blocks, BLOCK_SIZE).float(), 2**bits - 1, bits == 4)
     codes, zero_points = codes.numpy(), zero_points.numpy()
     if bits == 4:
@@ -85,7 +96,7 @@ def pack(weight: Any, bits: Literal[4, 8]) -> tuple[Any, Any, Any]:
 
 
 def _round_blocks(values: Any, levels: int, search: bool) -> tuple[Any, Any, Any]:
-    """Codes, scales and zero points of blocks [N, blocks, 32] on `levels` steps from their least to their largest value."""
+    """Codes, scales and zero points of blocks [N, blocks, 32], in `levels` steps from least to largest value."""
     import torch
 
     low = values.amin(-1, keepdim=True).clamp(max=0.0)
@@ -105,14 +116,3 @@ def _round_blocks(values: Any, levels: int, search: bool) -> tuple[Any, Any, Any
     assert best is not None
     codes, scale, zero_point = best
     return codes.to(torch.uint8), scale.squeeze(-1), zero_point.squeeze(-1).to(torch.uint8)
-
-
-def _initializer(graph: Any, name: str, array: Any) -> Any:
-    import onnx_ir as ir
-
-    if name in graph.initializers:  # two products share the weight
-        return graph.initializers[name]
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
-    graph.register_initializer(value)
-    return value

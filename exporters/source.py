@@ -82,7 +82,8 @@ def _directory(asked: str, directory: Path) -> Source:
         pickles = sorted(path.name for path in directory.iterdir() if path.suffix in _PICKLES)
         if pickles:
             raise ExportError(
-                f"{asked} has only pickled weights ({pickles[0]}), which can run code when loaded: convert them to safetensors"
+                f"{asked} has only pickled weights ({pickles[0]}), which can run code when loaded: "
+                "convert them to safetensors"
             )
         raise ExportError(f"{asked} has no *.safetensors weights")
     for path in weights:

@@ -1,4 +1,4 @@
-"""Writes tokenizer.json and chat_template.jinja, and proves that the file tokenizes as the checkpoint's tokenizer does."""
+"""Writes tokenizer.json and chat_template.jinja, and proves that the file tokenizes as the checkpoint does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SAMPLES = (
     "Hello, world!",
     "  two leading spaces\tand a tab\nand a line\n\n",
     "Größe, naïve café; 12,345.67 € in the year 2024.",
-    "你好，世界。これはペンです。 안녕하세요",
+    "你好世界。これはペンです。 안녕하세요",
     "emoji 👩‍👩‍👧 and combining e\u0301",
     "def f(x):\n    return x ** 2  # code",
     "",
@@ -22,7 +22,7 @@ _SAMPLES = (
 
 
 def write_tokenizer(tokenizer: Any, directory: Path) -> None:
-    """Writes the files into `directory`; padding and truncation are the caller's choice at serving time, so they are off."""
+    """Writes the files into `directory`; padding and truncation are chosen at serving time, so they are off."""
     from tokenizers import Tokenizer
 
     saved = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())

@@ -31,16 +31,17 @@ _ENCODER_INPUTS = (
 
 def triton_config(name: str, task: Task, output_width: int, parameters: Mapping[str, str]) -> str:
     """The file's text. output_width: hidden size for embed, number of labels for classify, unused for generate."""
+    inputs: tuple[tuple[str, str, list[int], bool], ...] = _ENCODER_INPUTS
+    outputs: tuple[tuple[str, str, list[int]], ...]
     if task == "generate":
         inputs, outputs = _GENERATE_INPUTS, _GENERATE_OUTPUTS
     elif task == "embed":
-        inputs = _ENCODER_INPUTS
         outputs = (
             ("embeddings", "TYPE_FP32", [-1, output_width]),
             ("hidden_states", "TYPE_FP32", [-1, output_width]),
         )
     else:
-        inputs, outputs = _ENCODER_INPUTS, (("logits", "TYPE_FP32", [-1, output_width]),)
+        outputs = (("logits", "TYPE_FP32", [-1, output_width]),)
     blocks = [
         f'name: "{name}"',
         'backend: "naiad"',
@@ -52,7 +53,8 @@ def triton_config(name: str, task: Task, output_width: int, parameters: Mapping[
     if task == "generate":
         blocks.insert(3, "model_transaction_policy { decoupled: true }")
     blocks += [
-        f'parameters {{ key: "{key}" value: {{ string_value: "{value}" }} }}' for key, value in sorted(parameters.items())
+        f'parameters {{ key: "{key}" value: {{ string_value: "{value}" }} }}'
+        for key, value in sorted(parameters.items())
     ]
     return "\n".join(blocks) + "\n"
 

@@ -26,7 +26,7 @@ def prompts_from(text_ids: Sequence[int], context_length_tokens: int, new_tokens
 
 
 def verify_decoder(model: Any, session: Any, shape: DecoderShape, text_ids: Sequence[int]) -> dict[str, Any]:
-    """Greedy continuations alone and packed against `model` (transformers, eager attention); the manifest's parity report."""
+    """Greedy continuations alone and packed against `model` (transformers); the manifest's parity report."""
     new_tokens = min(NEW_TOKENS, shape.context_length_tokens // 2)
     prompts = prompts_from(text_ids, shape.context_length_tokens, new_tokens)
     packed, packed_logits = _generate_packed(session, shape, prompts, new_tokens)

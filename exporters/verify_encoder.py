@@ -35,7 +35,9 @@ def verify_encoder(model: Any, session: Any, shape: EncoderShape, text_ids: Sequ
     worst_packed = float(np.abs(packed - np.concatenate(expected)).max())
     for how, worst in (("alone", worst_alone), ("packed", worst_packed)):
         if not worst <= MAX_ABS_ERROR:
-            raise ExportError(f"parity: outputs of texts {how} differ from transformers' by {worst:.3g}, over {MAX_ABS_ERROR}")
+            raise ExportError(
+                f"parity: outputs of texts {how} differ from transformers' by {worst:.3g}, over {MAX_ABS_ERROR}"
+            )
     return {
         "reference": "transformers, float32",
         "text_tokens": [len(text) for text in texts],
@@ -56,7 +58,9 @@ def compare_quantised(
         cosine = float(_cosines(_means(got, texts), _means(want, texts)).min())
         report["min_cosine"] = cosine
         if not cosine >= MIN_QUANTISED_COSINE:
-            raise ExportError(f"quality: a quantised vector has cosine {cosine:.4f} to the float one: use --weights fp32")
+            raise ExportError(
+                f"quality: a quantised vector has cosine {cosine:.4f} to the float one: use --weights fp32"
+            )
     return report
 
 
@@ -81,6 +85,8 @@ def _reference(model: Any, text: Sequence[int], types: Sequence[int] | None, tas
 
     extra = {} if types is None else {"token_type_ids": torch.tensor([types])}
     with torch.no_grad():
-        result = model(input_ids=torch.tensor([text]), attention_mask=torch.ones(1, len(text), dtype=torch.long), **extra)
+        result = model(
+            input_ids=torch.tensor([text]), attention_mask=torch.ones(1, len(text), dtype=torch.long), **extra
+        )
     rows: Logits = (result.last_hidden_state[0] if task == "embed" else result.logits).numpy()
     return rows

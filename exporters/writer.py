@@ -1,7 +1,7 @@
 """Builds an entry in a staging folder and puts it into the repository in one step.
 
-Whatever kills an export, the repository is as it was before: the entry appears by one rename, and a replaced entry is swapped
-in the same way. Staging folders are locked by the process that fills them; one that nobody holds is a leftover.
+Whatever kills an export, the repository is as it was before: the entry appears by one rename, and a replaced entry is
+swapped in the same way. Staging folders are locked by the process that fills them; one that nobody holds is a leftover.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def staging(repository: Path, name: str) -> Iterator[Path]:
 
 
 def publish(folder: Path, repository: Path, name: str, force: bool) -> None:
-    """Makes `folder` the entry `name`; with `force` an entry of that name is swapped out and then removed with `folder`."""
+    """Makes `folder` the entry `name`; with `force` an entry of that name is swapped out, to be removed with `folder`."""
     folder.chmod(0o755)  # mkdtemp makes it private, but the server may run as another user
     _sync_tree(folder)
     target = repository / name

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-MODEL_TYPES = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "xmod", "data2vec-text", "longformer"})
+MODEL_TYPES = frozenset(
+    {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "xmod", "data2vec-text", "longformer"}
+)
 
 
 def position_offset(config: Any) -> int:

@@ -70,7 +70,10 @@ def save_tiny(directory: Path, model_type: str, task: str, **overrides: Any) -> 
     base, special = (_DECODER, DECODERS) if task == "generate" else (_ENCODER, ENCODERS)
     settings = {**base, **special.get(model_type, {}), **overrides}
     if task == "classify":
-        settings |= {"id2label": {0: "negative", 1: "neutral", 2: "positive"}, "label2id": {"negative": 0, "neutral": 1, "positive": 2}}
+        settings |= {
+            "id2label": {0: "negative", 1: "neutral", 2: "positive"},
+            "label2id": {"negative": 0, "neutral": 1, "positive": 2},
+        }
     config = transformers.AutoConfig.for_model(model_type, **settings)
     kinds = {
         "generate": transformers.AutoModelForCausalLM,

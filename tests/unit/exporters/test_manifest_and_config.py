@@ -68,7 +68,9 @@ def test_only_generation_is_decoupled_and_parameters_are_strings() -> None:
         ({"pooling_mode_max_tokens": True}, ("max", True)),
     ],
 )
-def test_pooling_is_read_from_sentence_transformers(tmp_path: Path, settings: object, expected: tuple[str, bool]) -> None:
+def test_pooling_is_read_from_sentence_transformers(
+    tmp_path: Path, settings: object, expected: tuple[str, bool]
+) -> None:
     (tmp_path / "1_Pooling").mkdir()
     (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(settings))
     modules = [{"path": "1_Pooling", "type": "a.b.Pooling"}, {"path": "2", "type": "a.b.Normalize"}]
@@ -88,7 +90,9 @@ def test_without_sentence_transformers_files_pooling_is_the_mean(tmp_path: Path)
     assert pooling(tmp_path) == ("mean", False)
 
 
-def test_the_command_answers_a_wrong_path_with_one_line_and_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_answers_a_wrong_path_with_one_line_and_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     parser = argparse.ArgumentParser()
     cli.add_arguments(parser)
     repository = tmp_path / "repository"
@@ -99,5 +103,6 @@ def test_the_command_answers_a_wrong_path_with_one_line_and_code_2(tmp_path: Pat
 
 
 def test_the_command_line_loads_no_heavy_library() -> None:
-    code = "import sys, exporters.cli, exporters.demo; sys.exit(bool({'torch', 'transformers', 'onnx'} & set(sys.modules)))"
+    heavy = "{'torch', 'transformers', 'onnx'}"
+    code = f"import sys, exporters.cli, exporters.demo; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

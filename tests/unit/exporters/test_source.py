@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import struct
 import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from exporters import source
 from exporters.errors import ExportError
 from exporters.source import find_source, source_hash
 
@@ -87,7 +87,9 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         find_source(str(file))
 
 
-@pytest.mark.parametrize("content", [b"", b"GGU", b"GGML" * 8, b"GGUF\x03\x00\x00\x00", b"GGUF" + b"\x03\0\0\0" + b"\xff" * 16])
+@pytest.mark.parametrize(
+    "content", [b"", b"GGU", b"GGML" * 8, b"GGUF\x03\x00\x00\x00", b"GGUF" + b"\x03\0\0\0" + b"\xff" * 16]
+)
 def test_a_truncated_gguf_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(content)
@@ -99,6 +101,6 @@ def test_a_hub_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) 
     def unreachable(*_: object, **__: object) -> None:
         raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr(source.urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
     with pytest.raises(ExportError, match="the Hugging Face hub cannot be reached"):
         find_source("someone/some-model")

@@ -87,7 +87,9 @@ def test_an_export_killed_at_any_step_leaves_a_whole_entry(tmp_path: Path, step:
     repository = tmp_path / "repository"
     _write(repository, "old")
     killed = subprocess.run(
-        [sys.executable, "-c", _KILLED, str(repository), step], check=False, env={**os.environ, "PYTHONPATH": str(Path.cwd())}
+        [sys.executable, "-c", _KILLED, str(repository), step],
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
     )
     assert killed.returncode == -signal.SIGKILL
     assert _contents(repository) == {"chat/1/model.onnx": survivor, "chat/config.pbtxt": survivor}
