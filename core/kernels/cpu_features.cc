@@ -20,7 +20,7 @@ bool HasAvx2() {
 Status ChooseSimdLevel(const char* wanted, SimdLevel* level) {
   const std::string_view name = wanted == nullptr ? std::string_view{} : std::string_view{wanted};
   const SimdLevel best = HasAvx2() ? SimdLevel::kAvx2 : SimdLevel::kScalar;
-  if (name.empty()) {
+  if (name.empty() || name == "auto") {
     *level = best;
   } else if (name == "scalar") {
     *level = SimdLevel::kScalar;
@@ -31,7 +31,7 @@ Status ChooseSimdLevel(const char* wanted, SimdLevel* level) {
     *level = SimdLevel::kAvx2;
   } else {
     return Status::InvalidArgument(std::string(kSimdLevelVariable) + " is '" + std::string(name) +
-                                   "'; it must be 'scalar' or 'avx2'");
+                                   "'; it must be 'auto', 'scalar' or 'avx2'");
   }
   return Status::Ok();
 }

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from services.common.call import Call, request_id_or_new, set_current_call
-from services.common.errors import NaiadError, Reason
+from services.common.errors import NaiadError, Reason, invalid_field
 from services.common.metrics import ServiceMetrics
 from services.common.status import STATUS_CODES, status_message, trailers
 
@@ -37,12 +38,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return handler
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
-                self._wrap_unary(method, handler.unary_unary), handler.request_deserializer, handler.response_serializer
+                self._wrap_unary(method, handler.unary_unary),
+                _tolerant(handler.request_deserializer),
+                handler.response_serializer,
             )
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(
                 self._wrap_stream(method, handler.unary_stream),
-                handler.request_deserializer,
+                _tolerant(handler.request_deserializer),
                 handler.response_serializer,
             )
         return handler
@@ -50,7 +53,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _wrap_unary(self, method: str, inner: Callable[..., Any]) -> Callable[..., Any]:
         async def serve(request: Any, context: _Context) -> Any:
             async def run() -> Any:
-                return await inner(request, context)
+                return await inner(_readable(request), context)
 
             return await self._observe(method, context, run)
 
@@ -60,7 +63,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def serve(request: Any, context: _Context) -> None:
             async def run() -> None:
                 # Written here, not yielded on: a cancelled write then reaches the generator's `finally` at once.
-                responses: Any = inner(request, context)
+                responses: Any = inner(_readable(request), context)
                 try:
                     async for response in responses:
                         await context.write(response)
@@ -110,6 +113,26 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             if error.reason is Reason.INTERNAL:
                 level, fields["error"] = logging.ERROR, error.message
         _log.log(level, "call", extra={"fields": fields})
+
+
+class _Undecodable:
+    """Stands for bytes that are no message, so that their refusal takes the way of every other."""
+
+
+def _tolerant(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data) if deserialize else data
+        except DecodeError:
+            return _Undecodable()
+
+    return read
+
+
+def _readable(request: Any) -> Any:
+    if isinstance(request, _Undecodable):
+        raise invalid_field("request", "the bytes are not a message of this method's type")
+    return request
 
 
 def _deadline_s(context: _Context) -> float | None:

@@ -249,6 +249,15 @@ class SupervisorSettings(CommonSettings):
     backend_directory: Path = setting(
         Path("build/core/backends"), "BACKEND_DIRECTORY", doc="Folder that holds naiad/libtriton_naiad.so."
     )
+    simd_level: str = setting(
+        "auto",
+        "SIMD_LEVEL",
+        doc="Vector instructions of the kernels in Triton; auto takes the best that the CPU has.",
+        choices=("auto", "scalar", "avx2"),
+    )
+    ops_library: Path = setting(
+        Path("build/core/libnaiad_ops.so"), "OPS_LIBRARY", doc="Operators that `naiad export` verifies a graph with."
+    )
     log_directory: Path = setting(
         Path("build/logs"), "LOG_DIRECTORY", doc="Folder for the logs of Triton and the services."
     )

@@ -37,7 +37,7 @@ def triton_process(stack: Stack) -> psutil.Process:
 
 def long_request() -> generation_pb2.GenerateStreamRequest:
     request = generation_pb2.GenerateStreamRequest(model="chat", text="Tell a long story.")
-    request.stopping.max_tokens, request.stopping.ignore_eos = 1500, True
+    request.stopping.max_tokens, request.stopping.ignore_eos = 800, True
     return request
 
 

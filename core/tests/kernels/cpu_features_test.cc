@@ -25,7 +25,7 @@ TEST(CpuFeaturesTest, UnknownLevelIsRefusedByName) {
   SimdLevel level = SimdLevel::kScalar;
   const Status status = ChooseSimdLevel("mmx", &level);
   EXPECT_EQ(status.code(), ErrorCode::kInvalidArgument);
-  EXPECT_EQ(status.message(), "NAIAD_SIMD_LEVEL is 'mmx'; it must be 'scalar' or 'avx2'");
+  EXPECT_EQ(status.message(), "NAIAD_SIMD_LEVEL is 'mmx'; it must be 'auto', 'scalar' or 'avx2'");
 }
 
 }  // namespace
