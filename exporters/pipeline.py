@@ -1,4 +1,4 @@
-"""The export: load, trace, optimise, verify, quantise, write. The repository sees nothing before all of it succeeded."""
+"""The export: load, trace, optimise, verify, quantise, write. Nothing reaches the repository before all succeeded."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def _constant_weight(value: Any) -> tuple[Any | None, bool]:
 
 
 def pack(weight: Any, bits: Literal[4, 8]) -> tuple[Any, Any, Any]:
-    """[K, N] float -> packed uint8 [N, blocks, 32 * bits / 8], scales float [N, blocks], zero points uint8 [N, bytes]."""
+    """[K, N] float -> packed uint8 [N, blocks, 32 * bits / 8], scales float [N, blocks], zero points uint8 [N, ...]."""
     import numpy as np
     import torch
 

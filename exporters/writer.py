@@ -50,7 +50,7 @@ def staging(repository: Path, name: str) -> Iterator[Path]:
 
 
 def publish(folder: Path, repository: Path, name: str, force: bool) -> None:
-    """Makes `folder` the entry `name`; with `force` an entry of that name is swapped out, to be removed with `folder`."""
+    """Makes `folder` the entry `name`; with `force` an old entry is swapped out, to be removed with `folder`."""
     folder.chmod(0o755)  # mkdtemp makes it private, but the server may run as another user
     _sync_tree(folder)
     target = repository / name
