@@ -301,6 +301,7 @@ class TritonHealth:
         self._channel = channel
         self._model_names = model_names
         self._ready_models: frozenset[str] = frozenset()
+        self._once_ready_models: set[str] = set()
         self._server_ready = False
         self._listeners: list[Callable[[bool], None]] = []
         self._stall_listeners: list[Callable[[], None]] = []
@@ -308,8 +309,10 @@ class TritonHealth:
 
     @property
     def up(self) -> bool:
-        """Whether Triton and all models that were asked for are ready."""
-        return self._server_ready and self._ready_models.issuperset(self._model_names())
+        """Whether Triton is ready with every model that it once had; one that was exported since then does not count."""
+        names = set(self._model_names())
+        wanted = names & self._once_ready_models
+        return self._server_ready and (bool(wanted) or not names) and self._ready_models.issuperset(wanted)
 
     def model_ready(self, name: str) -> bool:
         """Whether Triton can serve `name` now."""
@@ -368,6 +371,7 @@ class TritonHealth:
             self._server_ready = False
             return
         self._ready_models = frozenset(name for name, ready in zip(names, answers, strict=True) if ready)
+        self._once_ready_models |= self._ready_models
         self._server_ready = bool(server.ready)
 
     async def _model_is_ready(self, name: str) -> bool:

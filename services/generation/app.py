@@ -13,6 +13,7 @@ from services.common.server import ServiceApp
 from services.common.settings import GenerationSettings
 from services.common.text_models import TextModels
 from services.common.triton_client import TritonChannel, TritonHealth, TritonStream, unavailable
+from services.generation.engine import LoadedModelsOnly
 from services.generation.logic import GenerationLogic
 from services.generation.servicer import GenerationServicer
 
@@ -30,7 +31,8 @@ def build(settings: GenerationSettings) -> ServiceApp:
     triton_health = TritonHealth(channel, lambda: [entry.name for entry in registry.with_task(Task.GENERATE)])
     triton_metrics = TritonMetrics(metrics.registry)
     admission = Admission(settings.max_inflight_requests, settings.max_inflight_tokens, settings.retry_after_ms)
-    logic = GenerationLogic(models, stream, admission, FrontendMetrics(metrics.registry))
+    engine = LoadedModelsOnly(stream, triton_health.model_ready)
+    logic = GenerationLogic(models, engine, admission, FrontendMetrics(metrics.registry))
     servicer = GenerationServicer(logic, triton_health.model_ready)
 
     def on_probe(up: bool) -> None:

@@ -75,6 +75,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.plan: Callable[[SeenRequest], Plan] = lambda _: Plan(tokens=[1])
         self.infer: Callable[[Any], Any] | None = None
         self.ready = True
+        self.unloaded: set[str] = set()
         self.frozen = asyncio.Event()
         self.requests: list[SeenRequest] = []
         self.stopped_ids: list[str] = []
@@ -109,7 +110,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def ModelReady(self, request: Any, context: Any) -> Any:
         await self._freeze()
-        return service_pb2.ModelReadyResponse(ready=self.ready)
+        return service_pb2.ModelReadyResponse(ready=self.ready and request.name not in self.unloaded)
 
     async def _freeze(self) -> None:
         if self.frozen.is_set():

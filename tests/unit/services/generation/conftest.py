@@ -27,7 +27,9 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
         context_length_tokens=CONTEXT_TOKENS,
     )
     write_model(tmp_path, "embed", "embed", bert_tokenizer())
+    write_model(tmp_path, "newcomer", "generate", byte_level_tokenizer(), context_length_tokens=CONTEXT_TOKENS)
     fake = FakeTriton()
+    fake.unloaded.add("newcomer")
     await fake.start()
     settings = GenerationSettings(
         model_repository=tmp_path,

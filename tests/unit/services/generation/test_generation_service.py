@@ -326,8 +326,16 @@ async def test_wrong_score_requests_name_the_field(stack: Stack) -> None:
 
 
 async def test_models_are_listed_with_their_readiness(stack: Stack) -> None:
-    (model,) = (await stack.stub.ListModels(pb.GenerationServiceListModelsRequest())).models
-    assert (model.name, model.ready, model.has_chat_template) == ("chat", True, True)
+    chat, newcomer = (await stack.stub.ListModels(pb.GenerationServiceListModelsRequest())).models
+    assert (chat.name, chat.ready, chat.has_chat_template) == ("chat", True, True)
+    assert (newcomer.name, newcomer.ready, newcomer.has_chat_template) == ("newcomer", False, False)
+
+
+async def test_a_model_that_triton_has_not_loaded_is_never_asked_of_it(stack: Stack) -> None:
+    failure = await failure_of(stack.stub.Generate(pb.GenerateRequest(model="newcomer", text="x")))
+    assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_UNAVAILABLE")
+    assert not stack.fake.requests
+    assert (await stack.stub.Generate(pb.GenerateRequest(model="chat", text="x"))).completions
 
 
 async def test_a_client_that_leaves_ends_the_work(stack: Stack) -> None:
