@@ -28,7 +28,7 @@ PIP := $(BIN)/pip install -qq
 
 say = @printf '==> %s\n' $(1)
 
-.PHONY: help serve test test-models check format core models protos setup sanitize bench clean
+.PHONY: help serve test check format core models protos setup sanitize bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -83,24 +83,14 @@ $(STAMPS)/core: $(CORE_SOURCES) $(STAMPS)/headers | $(STAMPS)/system
 	@cmake --build $(CORE) -j $(JOBS) --target triton_naiad naiad_ops
 	@touch $@
 
-$(STAMPS)/models: $(STAMPS)/core $(STAMPS)/python $(shell find exporters -name '*.py') examples/finetune_classifier.py
+$(STAMPS)/models: $(STAMPS)/core $(STAMPS)/python $(shell find exporters -name '*.py') $(wildcard examples/*.py)
 	$(call say,'sentiment classifier: short training')
 	@$(BIN)/python examples/finetune_classifier.py --quick --output $(SENTIMENT)
 	$(call say,'exporting the demo models')
 	@$(BIN)/python -m exporters.demo --repository $(MODELS) --sentiment-checkpoint $(SENTIMENT)
 	@touch $@
 
-# Hard links to the demo models, and the decoder in the precision of the checkpoint, for comparisons with transformers.
-test-models: $(STAMPS)/test-models
-$(STAMPS)/test-models: $(STAMPS)/models
-	$(call say,'exporting the float32 decoder that the tests compare with transformers')
-	@rm -rf build/test-models && mkdir -p build/test-models
-	@cp -al $(MODELS)/chat $(MODELS)/embed $(MODELS)/sentiment build/test-models/
-	@$(BIN)/python -m exporters "$$($(BIN)/python -c 'from exporters.demo import chat_checkpoint; print(chat_checkpoint())')" \
-	  --name chat_fp32 --weights fp32 --repository build/test-models
-	@touch $@
-
-test: core test-models $(STAMPS)/dev ## all tests but the long ones (under 15 minutes)
+test: core models $(STAMPS)/dev ## all tests but the long ones (under 15 minutes)
 	$(call say,'C++ tests')
 	@cmake --build $(CORE) -j $(JOBS)
 	@ctest --test-dir $(CORE) --output-on-failure -j $(JOBS)

@@ -309,7 +309,7 @@ class TritonHealth:
 
     @property
     def up(self) -> bool:
-        """Whether Triton is ready with every model that it once had; one that was exported since then does not count."""
+        """Whether Triton is ready with every model that it once had; one exported since then does not count."""
         names = set(self._model_names())
         wanted = names & self._once_ready_models
         return self._server_ready and (bool(wanted) or not names) and self._ready_models.issuperset(wanted)

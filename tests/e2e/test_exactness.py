@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from naiad.v1 import generation_pb2, generation_pb2_grpc
 
-from tests.support.models import EXACT_MODEL
 from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.conformance, pytest.mark.timeout(600)]
@@ -26,7 +25,7 @@ PROMPTS = [
 def request(number: int) -> generation_pb2.GenerateStreamRequest:
     """Request `number` of 32: prompts of different lengths, different limits and options, all greedy."""
     text = PROMPTS[number % 8] + PROMPTS[(number // 8 + number) % 8] * (number // 8)
-    made = generation_pb2.GenerateStreamRequest(model=EXACT_MODEL, text=text)
+    made = generation_pb2.GenerateStreamRequest(model="chat", text=text)
     made.sampling.temperature = 0
     made.stopping.max_tokens = 8 + 5 * (number % 7)
     made.stopping.ignore_eos = number % 3 == 0
@@ -51,7 +50,7 @@ def test_32_concurrent_streams_equal_each_alone_and_transformers(stack: Stack) -
 
 
 class _Reference:
-    """transformers in float32 on the checkpoint that EXACT_MODEL was exported from."""
+    """transformers in float32 on the checkpoint that `chat` was exported from."""
 
     def __init__(self) -> None:
         import torch

@@ -1,17 +1,21 @@
-"""The models that the tests of the whole stack run on: `make test` exports them first."""
+"""The demo models, as the tests of the whole stack serve them: `make test` exports them first."""
 
+import os
+import shutil
 from pathlib import Path
 
 from tests.support.stack import REPOSITORY_ROOT
 
-# The demo models, and `chat_fp32`: the weights of `chat` as they are, for comparisons with transformers.
-TEST_MODELS = REPOSITORY_ROOT / "build" / "test-models"
 DEMO_MODELS = ("chat", "embed", "sentiment")
-EXACT_MODEL = "chat_fp32"
+_EXPORTED = REPOSITORY_ROOT / "model_repository"
+_SERVED = REPOSITORY_ROOT / "build" / "test-models"
 
 
 def demo_repository() -> Path:
-    """The model repository of the tests. Fails, with what to run, if it is not there."""
-    missing = [name for name in (*DEMO_MODELS, EXACT_MODEL) if not (TEST_MODELS / name / "naiad.json").is_file()]
-    assert not missing, f"{', '.join(missing)} not in {TEST_MODELS}: run `make test-models` first"
-    return TEST_MODELS
+    """A repository of hard links to the demo models alone, whatever else was exported. Fails if one is missing."""
+    missing = [name for name in DEMO_MODELS if not (_EXPORTED / name / "naiad.json").is_file()]
+    assert not missing, f"{', '.join(missing)} not in {_EXPORTED}: run `make models` first"
+    shutil.rmtree(_SERVED, ignore_errors=True)
+    for name in DEMO_MODELS:
+        shutil.copytree(_EXPORTED / name, _SERVED / name, copy_function=os.link)
+    return _SERVED
