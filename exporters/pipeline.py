@@ -87,8 +87,10 @@ def export_checkpoint(options: ExportOptions) -> Manifest:
 def _phase(options: ExportOptions, name: str) -> Iterator[None]:
     options.on_phase(name, None)
     begin = time.perf_counter()
-    yield
-    options.on_phase(name, time.perf_counter() - begin)
+    try:
+        yield
+    finally:
+        options.on_phase(name, time.perf_counter() - begin)
 
 
 @contextmanager

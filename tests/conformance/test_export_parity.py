@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +92,33 @@ def test_changed_arithmetic_fails_the_export_and_writes_nothing(
     with pytest.raises(ExportError, match="parity"):
         _export(tmp_path, checkpoint)
     assert list((tmp_path / "repository").iterdir()) == []
+
+
+_KILLED_EXPORT = """
+import os, signal, sys
+from pathlib import Path
+from exporters.options import ExportOptions
+from exporters.pipeline import export_checkpoint
+def die(phase, seconds):
+    if phase == sys.argv[3] and seconds is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+export_checkpoint(ExportOptions(sys.argv[1], "tiny", Path(sys.argv[2]), weights="int8", force=True, on_phase=die))
+"""
+
+
+@pytest.mark.parametrize("phase", ["load", "export", "verify", "quantise", "write"])
+def test_an_export_killed_in_any_phase_leaves_the_repository_as_it_was(tmp_path: Path, phase: str) -> None:
+    checkpoint = save_tiny(tmp_path / "checkpoint", "bert", "embed")
+    repository = tmp_path / "repository"
+    old = repository / "tiny" / "config.pbtxt"
+    old.parent.mkdir(parents=True)
+    old.write_text("old")
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED_EXPORT, str(checkpoint), str(repository), phase],
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        capture_output=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert [path for path in repository.rglob("*") if path.is_file()] == [old]
+    assert old.read_text() == "old"
