@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         manifest = export_checkpoint(options)
     except ExportError as error:
-        print_error("naiad export", error)
+        print(f"naiad export: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except ModuleNotFoundError as error:
         print(f"naiad export: {error.name} is not installed: pip install 'naiad[export]'", file=sys.stderr)
