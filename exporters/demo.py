@@ -14,31 +14,24 @@ from pathlib import Path
 from exporters.cli import EXIT_BAD_INPUT, print_phase
 from exporters.errors import ExportError
 from exporters.manifest import read_manifest
-from exporters.options import EXPORTER_VERSION, ExportOptions, TaskChoice, WeightsChoice
+from exporters.options import EXPORTER_VERSION, ExportOptions, TaskChoice
 from exporters.source import find_source, source_hash
 
 
-def export_demo_models(
-    repository: Path, sentiment_checkpoint: Path | None = None, reference: bool = False
-) -> list[str]:
-    """Exports what is missing or out of date; returns the names of all demonstration models that are there.
-
-    reference: also export `chat_fp32`, whose greedy tokens equal transformers', for tests.
-    """
-    models: list[tuple[str, Path, TaskChoice, WeightsChoice]] = [
-        ("chat", chat_checkpoint(), "generate", "default"),
-        ("embed", embed_checkpoint(), "embed", "default"),
+def export_demo_models(repository: Path, sentiment_checkpoint: Path | None = None) -> list[str]:
+    """Exports what is missing or out of date; returns the names of all demonstration models that are there."""
+    models: list[tuple[str, Path, TaskChoice]] = [
+        ("chat", chat_checkpoint(), "generate"),
+        ("embed", embed_checkpoint(), "embed"),
     ]
     if sentiment_checkpoint is not None:
-        models.append(("sentiment", sentiment_checkpoint, "classify", "default"))
-    if reference:
-        models.append(("chat_fp32", chat_checkpoint(), "generate", "fp32"))
-    for name, checkpoint, task, weights in models:
-        _export_if_needed(repository, name, str(checkpoint), task, weights)
+        models.append(("sentiment", sentiment_checkpoint, "classify"))
+    for name, checkpoint, task in models:
+        _export_if_needed(repository, name, str(checkpoint), task)
     return [name for name, *_ in models]
 
 
-def _export_if_needed(repository: Path, name: str, checkpoint: str, task: TaskChoice, weights: WeightsChoice) -> None:
+def _export_if_needed(repository: Path, name: str, checkpoint: str, task: TaskChoice) -> None:
     digest = source_hash(find_source(checkpoint))
     if _is_up_to_date(repository / name, digest):
         print(f"{name}: up to date", flush=True)
@@ -47,7 +40,7 @@ def _export_if_needed(repository: Path, name: str, checkpoint: str, task: TaskCh
     from exporters.pipeline import export_checkpoint
 
     export_checkpoint(
-        ExportOptions(checkpoint, name, repository, task, weights, force=True, source_hash=digest, on_phase=print_phase)
+        ExportOptions(checkpoint, name, repository, task, force=True, source_hash=digest, on_phase=print_phase)
     )
 
 
@@ -57,7 +50,8 @@ def _is_up_to_date(entry: Path, digest: str) -> bool:
         return False
     source, files = manifest.get("source", {}), manifest.get("files", {})
     whole = all((entry / file["path"]).is_file() for file in files.values())
-    return bool(whole and source.get("sha256") == digest and source.get("exporter_version") == EXPORTER_VERSION)
+    same_source = source.get("sha256") == digest and source.get("exporter_version") == EXPORTER_VERSION
+    return bool(whole and same_source and manifest.get("precision") == ExportOptions.weights)
 
 
 def chat_checkpoint() -> Path:
@@ -89,12 +83,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--sentiment-checkpoint", type=Path, help="directory that examples/finetune_classifier.py wrote"
     )
-    parser.add_argument(
-        "--reference", action="store_true", help="also export chat_fp32, which equals transformers token by token"
-    )
     arguments = parser.parse_args(argv)
     try:
-        export_demo_models(arguments.repository, arguments.sentiment_checkpoint, arguments.reference)
+        export_demo_models(arguments.repository, arguments.sentiment_checkpoint)
     except ExportError as error:
         print(f"exporters.demo: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

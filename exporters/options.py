@@ -10,10 +10,9 @@ from typing import Literal
 Task = Literal["generate", "embed", "classify"]
 TaskChoice = Literal["generate", "embed", "classify", "auto"]
 Weights = Literal["fp32", "int8", "int4"]
-WeightsChoice = Literal["fp32", "int8", "int4", "default"]
 
 TASKS: tuple[TaskChoice, ...] = ("auto", "generate", "embed", "classify")
-WEIGHTS: tuple[WeightsChoice, ...] = ("default", "fp32", "int8", "int4")
+WEIGHTS: tuple[Weights, ...] = ("fp32", "int8", "int4")
 
 # Part of every entry: raised when the same checkpoint would be exported differently, so that old entries are redone.
 EXPORTER_VERSION = 1
@@ -29,7 +28,7 @@ class ExportOptions:
 
     checkpoint: a directory with safetensors, a .gguf file, or a hub id.
     name: of the entry; letters, digits, '_' and '-'.
-    weights: "default" takes the measured choice of the task (docs/decisions/0003-default-weights.md).
+    weights: precision of the served weights; why fp32 is the default is in docs/decisions/0003-default-weights.md.
     model_parameters: written to config.pbtxt as they are (docs/contracts.md section 1).
     on_phase: called with (phase, None) when a phase starts and (phase, seconds) when it ends.
     """
@@ -38,7 +37,7 @@ class ExportOptions:
     name: str
     repository: Path = Path("model_repository")
     task: TaskChoice = "auto"
-    weights: WeightsChoice = "default"
+    weights: Weights = "fp32"
     force: bool = False
     ops_library: Path | None = None
     model_parameters: dict[str, str] = field(default_factory=dict)

@@ -32,9 +32,6 @@ from exporters.verify_decoder import verify_decoder
 from exporters.verify_encoder import compare_quantised, verify_encoder
 from exporters.writer import publish, refuse_existing, staging
 
-# Measured: docs/decisions/0003-default-weights.md.
-DEFAULT_WEIGHTS: dict[Task, Weights] = {"generate": "int8", "embed": "fp32", "classify": "fp32"}
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _GRAPH, _GRAPH_DATA = "model.onnx", "model.onnx.data"
 _FLOAT_FOLDER = ".fp32"
@@ -67,8 +64,7 @@ def export_checkpoint(options: ExportOptions) -> Manifest:
     refuse_existing(options.repository, options.name, options.force)
     source = find_source(options.checkpoint)
     task = choose_task(source, options.task)
-    weights: Weights = DEFAULT_WEIGHTS[task] if options.weights == "default" else options.weights
-    export = _Export(options, source, task, weights, find_ops_library(options.ops_library))
+    export = _Export(options, source, task, options.weights, find_ops_library(options.ops_library))
     with _quiet_libraries(), staging(options.repository, options.name) as folder:
         with _phase(options, "load"), parsed_once():
             _load(export)

@@ -15,16 +15,14 @@ import pytest
 
 from exporters import pipeline
 from exporters.errors import ExportError
-from exporters.options import ExportOptions, TaskChoice, WeightsChoice
+from exporters.options import ExportOptions, TaskChoice, Weights
 from exporters.pipeline import export_checkpoint
 from tests.conformance.tiny_checkpoints import DECODERS, ENCODERS, VOCABULARY_SIZE, save_tiny
 
 pytestmark = pytest.mark.conformance
 
 
-def _export(
-    tmp_path: Path, checkpoint: Path, task: TaskChoice = "auto", weights: WeightsChoice = "fp32"
-) -> dict[str, Any]:
+def _export(tmp_path: Path, checkpoint: Path, task: TaskChoice = "auto", weights: Weights = "fp32") -> dict[str, Any]:
     repository = tmp_path / "repository"
     export_checkpoint(ExportOptions(str(checkpoint), "tiny", repository, task, weights))
     content: dict[str, Any] = json.loads((repository / "tiny" / "naiad.json").read_text())
@@ -69,7 +67,7 @@ def test_a_decoder_whose_attention_cannot_be_replaced_is_refused(tmp_path: Path,
 
 @pytest.mark.parametrize(("weights", "limit"), [("int8", 0.05), ("int4", 0.25)])
 def test_quantised_weights_cost_little_perplexity_and_the_manifest_says_how_much(
-    tmp_path: Path, weights: WeightsChoice, limit: float
+    tmp_path: Path, weights: Weights, limit: float
 ) -> None:
     checkpoint = save_tiny(tmp_path / "checkpoint", "llama", "generate", hidden_size=128, intermediate_size=256)
     manifest = _export(tmp_path, checkpoint, weights=weights)
