@@ -64,7 +64,7 @@ class _Reference:
         self._model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32).eval()
 
     def greedy(self, of: generation_pb2.GenerateStreamRequest) -> list[int]:
-        """The new tokens, without the end token."""
+        """The new tokens, with the end token if there is one."""
         import torch
 
         ids = self._tokenizer(of.text, return_tensors="pt").input_ids
@@ -78,6 +78,4 @@ class _Reference:
                 pad_token_id=self._model.config.eos_token_id,
                 **options,
             )
-        tokens = output[0, ids.shape[1] :].tolist()
-        end = self._model.config.eos_token_id
-        return tokens[:-1] if tokens and tokens[-1] == end and not of.stopping.ignore_eos else tokens
+        return list(output[0, ids.shape[1] :].tolist())
