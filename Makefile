@@ -114,7 +114,7 @@ check: $(STAMPS)/dev ## linters, types, formats
 	@mkdir -p build && $(BIN)/python -m grpc_tools.protoc -Iprotos \
 	  -I$$($(BIN)/python -c 'import google.rpc, pathlib; print(pathlib.Path(next(iter(google.rpc.__path__))).parents[1])') \
 	  --include_source_info --descriptor_set_out=build/naiad.binpb --include_imports $(PROTO_SOURCES)
-	@$(BIN)/buf lint build/naiad.binpb --config protos/buf.yaml
+	@$(BIN)/buf lint build/naiad.binpb --config protos/buf.yaml --path naiad
 	@echo 'checks passed'
 
 format: $(STAMPS)/dev ## rewrite the sources in the house format
