@@ -28,7 +28,7 @@ PIP := $(BIN)/pip install -qq
 
 say = @printf '==> %s\n' $(1)
 
-.PHONY: help serve test check format core models protos setup sanitize bench clean
+.PHONY: help serve test test-long check format core models protos setup sanitize bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -96,6 +96,9 @@ test: core models $(STAMPS)/dev ## all tests but the long ones (under 15 minutes
 	@ctest --test-dir $(CORE) --output-on-failure -j $(JOBS)
 	$(call say,'Python tests')
 	@$(BIN)/python -m pytest -m 'not slow'
+
+test-long: core models $(STAMPS)/dev ## the tests that `make test` leaves out because they are long
+	@$(BIN)/python -m pytest -m slow
 
 sanitize: $(STAMPS)/core $(STAMPS)/python ## C++ tests under ASan/UBSan and TSan
 	@for kind in address thread; do \
