@@ -1,5 +1,6 @@
-"""The real stack on the demo models, started once for all tests that use it."""
+"""The real stack on the demo models, started once for all tests that use it; signals as tests expect them."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import pytest
 
 from tests.support.models import demo_repository
 from tests.support.stack import Stack, running_stack
+
+# A run in the background of a shell inherits an ignored SIGINT, and so would the processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
