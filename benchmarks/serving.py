@@ -30,13 +30,14 @@ EMBED_TEXTS = 256
 class NaiadClient:
     """Drives the services as a client would."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, decoder: str) -> None:
+        self._decoder = decoder
         self._generation = generation_pb2_grpc.GenerationServiceStub(stack.channel("generation"))
         self._classification = classification_pb2_grpc.ClassificationServiceStub(stack.channel("classification"))
 
     def stream(self, prompt: list[int]) -> Iterator[int]:
         """Generates NEW_TOKENS greedily; yields how many tokens each message brings."""
-        request = generation_pb2.GenerateStreamRequest(model="chat")
+        request = generation_pb2.GenerateStreamRequest(model=self._decoder)
         request.token_ids.ids.extend(prompt)
         request.sampling.temperature = 0
         request.stopping.max_tokens, request.stopping.ignore_eos = NEW_TOKENS, True
@@ -58,9 +59,10 @@ def tokens_per_second(work: Callable[[], int]) -> float:
     return tokens / (time.perf_counter() - begun)
 
 
-def measure(stack: Stack, repeats: int) -> list[dict[str, Any]]:
+def measure(stack: Stack, decoder_name: str, repeats: int) -> list[dict[str, Any]]:
     """All rounds; one row a system, load and round."""
-    naiad, decoder, encoder = NaiadClient(stack), TransformersDecoder(), TransformersEncoder()
+    naiad = NaiadClient(stack, decoder_name)
+    decoder, encoder = TransformersDecoder(), TransformersEncoder()
     batch = texts(EMBED_TEXTS)
     rows: list[dict[str, Any]] = []
     for round_number in range(repeats + 1):
@@ -119,14 +121,21 @@ def main() -> None:
     """Measures, prints a table, writes JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
+    parser.add_argument("--decoder", default="chat", help="model to generate with (default: %(default)s)")
     parser.add_argument(
         "--repeats", type=int, default=3, help="counted rounds, after one that is not (default: %(default)s)"
     )
     parser.add_argument("--output", type=Path, default=Path("benchmarks/out/serving.json"))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, running_stack(arguments.repository, Path(folder)) as stack:
-        rows = measure(stack, arguments.repeats)
-    report = {"machine": machine(), "prompt_tokens": PROMPT_TOKENS, "new_tokens": NEW_TOKENS, "rows": rows}
+        rows = measure(stack, arguments.decoder, arguments.repeats)
+    report = {
+        "machine": machine(),
+        "decoder": arguments.decoder,
+        "prompt_tokens": PROMPT_TOKENS,
+        "new_tokens": NEW_TOKENS,
+        "rows": rows,
+    }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(report, indent=1))
     print(f"{machine()}\n{summary(rows)}\nwritten to {arguments.output}")
