@@ -14,7 +14,8 @@ namespace {
 TEST(SanitizerIsLiveDeathTest, AddressSanitizerReportsUseAfterFree) {
   const auto use_after_free = [] {
     auto owner = std::make_unique<int>(1);
-    volatile int* dangling = owner.get();
+    // The pointer itself is volatile: the compiler must not see the crime, or it refuses to build.
+    int* volatile dangling = owner.get();
     owner.reset();
     *dangling = 2;
   };
@@ -37,9 +38,9 @@ TEST(SanitizerIsLiveDeathTest, ThreadSanitizerReportsADataRace) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   constexpr int kExitCodeOfThreadSanitizer = 66;
   const auto race = [] {
-    int shared = 0;
-    std::thread other([&shared] { ++shared; });
-    ++shared;
+    volatile int shared = 0;
+    std::thread other([&shared] { shared = shared + 1; });
+    shared = shared + 1;
     other.join();
     std::exit(EXIT_SUCCESS);
   };
