@@ -78,7 +78,11 @@ bool EncoderEngine::Step() {
     status = Status::ResourceExhausted("out of memory");
   }
   if (status.ok()) {
-    observer_.OnStep({static_cast<int32_t>(texts_.tokens()), static_cast<int32_t>(texts_.sequences()), duration});
+    StepStats stats;
+    stats.tokens = stats.prompt_tokens = static_cast<int32_t>(texts_.tokens());
+    stats.sequences = static_cast<int32_t>(texts_.sequences());
+    stats.duration = duration;
+    observer_.OnStep(stats);
     FinishCompleted();
   } else {
     FailWorks(std::exchange(works_, {}), status);

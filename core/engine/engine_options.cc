@@ -17,6 +17,11 @@ Status ValidateEngineOptions(const EngineOptions& options, const DecoderShape& s
   if (options.max_active_requests < 1) return too_small("max_active_requests", options.max_active_requests, 1);
   if (options.max_waiting_requests < 1) return too_small("max_waiting_requests", options.max_waiting_requests, 1);
   if (options.max_context_rows < 1) return too_small("max_context_rows", options.max_context_rows, 1);
+  if (options.max_draft_tokens < 0) return too_small("max_draft_tokens", options.max_draft_tokens, 0);
+  if (!(options.max_step_stretch >= kMinStepStretch)) {
+    return Status::InvalidArgument("max_step_stretch is " + std::to_string(options.max_step_stretch) +
+                                   "; it must be at least " + std::to_string(kMinStepStretch));
+  }
   for (const int32_t token_id : options.eos_token_ids) {
     if (token_id < 0 || token_id >= shape.vocabulary_size) {
       return Status::InvalidArgument("eos_token_ids holds " + std::to_string(token_id) + "; token ids are 0 to " +

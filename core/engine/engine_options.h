@@ -9,12 +9,17 @@
 
 namespace naiad {
 
+constexpr float kMinStepStretch = 1.1F;
+
 struct EngineOptions {
   int32_t max_step_tokens = 512;       // Most packed tokens in one step, at least 2: one to decode, one to prefill.
   int32_t max_active_requests = 64;    // Most requests in flight, at least 1.
   int32_t max_waiting_requests = 256;  // Most requests accepted but not yet started, at least 1; more are refused.
   int32_t max_context_rows = 64;       // Most rows of context log-probabilities in one step, at least 1; bounds the
                                        // logits to [max_active_requests + max_context_rows, vocabulary].
+  int32_t max_draft_tokens = 8;        // Most tokens that a step guesses ahead for one sequence; 0 = no speculation.
+  float max_step_stretch = 2.0F;       // How much longer prompts may make a step than decoding alone; at least 1.1.
+  bool prefix_cache = true;            // Whether blocks of ended requests are kept for later ones.
   std::vector<int32_t> eos_token_ids = {};  // Stop tokens of the model itself, each in the vocabulary.
 };
 

@@ -28,6 +28,12 @@ struct PackedBatch {
   std::span<const int64_t> logit_rows;  // [L], ascending packed rows; L is at least 1
 };
 
+// Copies all layers' keys and values of one block onto another.
+struct BlockCopy {
+  int32_t source = 0;
+  int32_t target = 0;
+};
+
 class ModelRunner {
  public:
   virtual ~ModelRunner() = default;
@@ -39,6 +45,9 @@ class ModelRunner {
   // thread only. On failure the contents of the blocks that the batch was to write are undefined; all other blocks are
   // untouched. kResourceExhausted means that memory ran out.
   virtual Status Run(const PackedBatch& batch, std::span<float>* logits) = 0;
+
+  // Copies whole blocks in order, before a run that writes to a target. Engine thread only. Blocks are in the pool.
+  virtual Status CopyBlocks(std::span<const BlockCopy> copies) = 0;
 };
 
 }  // namespace naiad

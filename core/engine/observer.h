@@ -13,12 +13,17 @@ struct EngineLoad {
   int32_t waiting = 0;  // Requests accepted but not yet started.
   int32_t blocks_used = 0;
   int32_t blocks_free = 0;
-  int32_t blocks_cached = 0;
+  int32_t blocks_cached = 0;  // Held by nobody, kept for prompts to come; taken when free ones run out.
 };
 
 struct StepStats {
-  int32_t tokens = 0;     // Packed tokens.
-  int32_t sequences = 0;  // Sequences with at least one token in the step.
+  int32_t tokens = 0;                // Packed tokens.
+  int32_t sequences = 0;             // Sequences with at least one token in the step.
+  int32_t new_tokens = 0;            // Sampled, drafts that were accepted included.
+  int32_t prompt_tokens = 0;         // Of prompts, dealt with for the first time: computed, or found in the cache.
+  int32_t cached_prompt_tokens = 0;  // Of these, found in the cache.
+  int32_t draft_tokens = 0;          // Proposed by speculation.
+  int32_t accepted_draft_tokens = 0;
   std::chrono::microseconds duration{0};
 };
 
@@ -31,6 +36,7 @@ class EngineObserver {
   virtual void OnInterToken(std::chrono::microseconds gap) = 0;  // Between two token deliveries of one request.
   virtual void OnFirstToken(std::chrono::microseconds time_to_first_token) = 0;
   virtual void OnFinished(const FinishedSummary& summary, std::chrono::microseconds total) = 0;
+  virtual void OnPreemption() = 0;  // A running sequence gave its blocks back.
   virtual void OnRejected(ErrorCode code) = 0;
 };
 

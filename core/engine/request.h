@@ -33,7 +33,17 @@ struct SamplingOptions {
   std::vector<LogitBias> logit_bias;
 };
 
-// When a request ends.
+// A formal language that new tokens must spell. Compiled once, shared by all sequences of a request; immutable.
+class LogitsRule;
+class Grammar {
+ public:
+  virtual ~Grammar() = default;
+  // The rule that keeps one sequence inside the language; it starts at the language's beginning. It leaves only the
+  // model's end tokens once the text is complete and cannot go on.
+  [[nodiscard]] virtual std::unique_ptr<LogitsRule> MakeRule() const = 0;
+};
+
+// When a sequence ends.
 struct StoppingOptions {
   int32_t max_tokens = 0;  // Most new tokens; 0 only together with OutputOptions::context_log_probs.
   int32_t min_tokens = 0;  // No stop token is sampled before this many new tokens.
@@ -61,21 +71,25 @@ struct LogProbs {
   std::vector<float> top_values;
 };
 
-// New tokens of one request since the last delta.
+// New tokens of one sequence since its last delta.
 struct TokenDelta {
+  int32_t sequence_index = 0;      // Which of the request's num_sequences.
   std::vector<int32_t> token_ids;  // A stop token that ended the request is included.
   LogProbs log_probs;              // Empty unless asked for.
   LogProbs context_log_probs;      // Empty unless asked for; comes before any new token, possibly in pieces.
 };
 
-// How a request ended, and what it cost.
+// How a sequence ended, and what it cost.
 struct FinishedSummary {
+  int32_t sequence_index = 0;  // Which of the request's num_sequences.
+  bool is_last = true;         // The request's last sequence to end: nothing follows for the request.
   FinishReason reason = FinishReason::kStop;
   std::optional<int32_t> stop_token_id;  // Set if a stop token ended it.
   Status error;                          // Not ok exactly if the reason is kError.
   int32_t prompt_tokens = 0;
-  int32_t cached_prompt_tokens = 0;
+  int32_t cached_prompt_tokens = 0;  // Of these, tokens whose keys and values were in the cache on arrival.
   int32_t completion_tokens = 0;
+  int32_t preemptions = 0;               // Times it had to give its blocks back and be computed again.
   std::chrono::microseconds queue{0};    // Arrival to the first step that works on the request.
   std::chrono::microseconds prefill{0};  // That step to the first new token.
   std::chrono::microseconds decode{0};   // First new token to the last.
@@ -83,7 +97,8 @@ struct FinishedSummary {
 };
 
 // Takes the results of one request. Called by the engine thread only, never under a lock of the engine; must not block.
-// OnFinished is called exactly once, as the last call, with the tokens of the last step in `last`.
+// OnFinished is called exactly once for each sequence, as its last call, with the tokens of its last step in `last`;
+// the one with `is_last` is the very last call.
 class GenerationSink {
  public:
   virtual ~GenerationSink() = default;
@@ -96,6 +111,12 @@ class GenerationSink {
 struct GenerationRequest {
   std::string id;  // Unique among live requests.
   std::vector<int32_t> prompt_token_ids;
+  int32_t num_sequences = 1;     // Continuations of the one prompt, which is computed once; sequence i draws with
+                                 // SequenceSeed(sampling.seed, i).
+  int32_t priority = 0;          // Higher goes first, in the queue and when blocks run out.
+  bool use_prefix_cache = true;  // Whether it may use, and leave behind, cached blocks of its prompt.
+  std::optional<int32_t> max_draft_tokens;  // Bound of speculation a step; the engine's own limit if absent.
+  std::shared_ptr<const Grammar> grammar;   // Null: any text.
   SamplingOptions sampling;
   StoppingOptions stopping;
   OutputOptions output;

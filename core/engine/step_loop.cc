@@ -139,9 +139,11 @@ void StepLoop::ExecutePlan() {
   SampleStep(plan_, running_, logits, runner_.shape().vocabulary_size, &scratch_, &outcomes_);
   const Clock::time_point end = Clock::now();
   Commit(end);
-  observer_.OnStep({.tokens = plan_.tokens,
-                    .sequences = static_cast<int32_t>(plan_.sequences.size()),
-                    .duration = Between(begin, end)});
+  StepStats stats;
+  stats.tokens = plan_.tokens;
+  stats.sequences = static_cast<int32_t>(plan_.sequences.size());
+  stats.duration = Between(begin, end);
+  observer_.OnStep(stats);
   Deliver(end);
 }
 

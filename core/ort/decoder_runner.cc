@@ -79,6 +79,11 @@ class OrtDecoderRunner final : public ModelRunner {
     });
   }
 
+  Status CopyBlocks(std::span<const BlockCopy> copies) override {
+    for (const BlockCopy& copy : copies) pool_->CopyBlock(copy.source, copy.target);
+    return Status::Ok();
+  }
+
  private:
   // Input and output are the same memory, so that the operator works in place.
   void BindCache(const std::string& name, int32_t layer, std::span<float> floats, const std::vector<int64_t>& dims) {

@@ -21,8 +21,17 @@ Status KvPool::Create(const KvPoolShape& shape, int64_t bytes, std::unique_ptr<K
     return Status::ResourceExhausted("no memory for a KV cache of " + std::to_string(num_blocks * block_bytes) +
                                      " bytes");
   }
-  pool->reset(new KvPool(static_cast<int32_t>(num_blocks), num_blocks * block_floats, std::move(memory)));
+  pool->reset(new KvPool(static_cast<int32_t>(num_blocks), 2 * int64_t{shape.num_layers}, num_blocks * block_floats,
+                         std::move(memory)));
   return Status::Ok();
+}
+
+void KvPool::CopyBlock(int32_t source, int32_t target) {
+  const int64_t block_floats = tensor_floats_ / num_blocks_;
+  for (int64_t begin = 0; begin < tensors_ * tensor_floats_; begin += tensor_floats_) {
+    float* const tensor = memory_.get() + begin;
+    std::copy_n(tensor + source * block_floats, block_floats, tensor + target * block_floats);
+  }
 }
 
 }  // namespace naiad

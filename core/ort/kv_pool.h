@@ -26,19 +26,22 @@ class KvPool {
   // [num_blocks, num_kv_heads, block_tokens, head_size]
   [[nodiscard]] std::span<float> keys(int32_t layer) { return Tensor(2 * int64_t{layer}); }
   [[nodiscard]] std::span<float> values(int32_t layer) { return Tensor(2 * int64_t{layer} + 1); }
+  // All layers' keys and values of block `source` onto block `target`.
+  void CopyBlock(int32_t source, int32_t target);
 
  private:
   struct Free {
     void operator()(float* memory) const { std::free(memory); }
   };
 
-  KvPool(int32_t num_blocks, int64_t tensor_floats, std::unique_ptr<float, Free> memory)
-      : num_blocks_(num_blocks), tensor_floats_(tensor_floats), memory_(std::move(memory)) {}
+  KvPool(int32_t num_blocks, int64_t tensors, int64_t tensor_floats, std::unique_ptr<float, Free> memory)
+      : num_blocks_(num_blocks), tensors_(tensors), tensor_floats_(tensor_floats), memory_(std::move(memory)) {}
   [[nodiscard]] std::span<float> Tensor(int64_t index) {
     return {memory_.get() + index * tensor_floats_, static_cast<size_t>(tensor_floats_)};
   }
 
   const int32_t num_blocks_;
+  const int64_t tensors_;
   const int64_t tensor_floats_;
   const std::unique_ptr<float, Free> memory_;
 };

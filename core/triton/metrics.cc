@@ -206,6 +206,8 @@ void ModelMetrics::OnFinished(const FinishedSummary& summary, std::chrono::micro
   Get(MetricId::kRequestLatency).Observe(Seconds(total));
 }
 
+void ModelMetrics::OnPreemption() { Get(MetricId::kPreemptions).Increment(1); }
+
 void ModelMetrics::OnRejected(ErrorCode code) { failure_[static_cast<size_t>(code)].Increment(1); }
 
 }  // namespace naiad

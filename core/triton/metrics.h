@@ -60,6 +60,7 @@ class ModelMetrics : public EngineObserver {
   void OnInterToken(std::chrono::microseconds gap) override;
   void OnFirstToken(std::chrono::microseconds time_to_first_token) override;
   void OnFinished(const FinishedSummary& summary, std::chrono::microseconds total) override;
+  void OnPreemption() override;
   void OnRejected(ErrorCode code) override;
 
  private:

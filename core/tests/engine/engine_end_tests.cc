@@ -139,6 +139,7 @@ class ScriptedModel final : public ModelRunner {
  public:
   explicit ScriptedModel(std::vector<float> answer) : answer_(std::move(answer)) {}
   const DecoderShape& shape() const override { return shape_; }
+  Status CopyBlocks(std::span<const BlockCopy> /*copies*/) override { return Status::Ok(); }
   Status Run(const PackedBatch& /*batch*/, std::span<float>* logits) override {
     *logits = answer_;
     return Status::Ok();

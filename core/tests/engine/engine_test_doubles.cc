@@ -116,6 +116,18 @@ Status FakeModel::Run(const PackedBatch& batch, std::span<float>* logits) {
   return Status::Ok();
 }
 
+Status FakeModel::CopyBlocks(std::span<const BlockCopy> copies) {
+  for (const BlockCopy& copy : copies) {
+    EXPECT_NE(copy.source, copy.target);
+    for (int32_t i = 0; i < shape_.block_tokens; ++i) {
+      cache_.at(static_cast<size_t>(copy.target * shape_.block_tokens + i)) =
+          cache_.at(static_cast<size_t>(copy.source * shape_.block_tokens + i));
+    }
+    ++log_->copied_blocks;
+  }
+  return Status::Ok();
+}
+
 void Recording::AddLocked(const TokenDelta& delta) {
   EXPECT_EQ(finish_count_, 0) << "a sink was called after its end";
   EXPECT_TRUE(delta.context_log_probs.chosen.empty() || tokens_.empty()) << "context scores after a new token";

@@ -30,6 +30,7 @@ inline constexpr int32_t kBlockTokens = 4;
 struct FakeModelLog {
   std::function<Status(const PackedBatch&)> before_run = [](const PackedBatch&) { return Status::Ok(); };
   int32_t runs = 0;
+  int32_t copied_blocks = 0;
   std::vector<int32_t> step_tokens;
   std::vector<int32_t> step_logit_rows;
 };
@@ -42,6 +43,7 @@ class FakeModel final : public ModelRunner {
   FakeModel(DecoderShape shape, FakeModelLog* log);
   const DecoderShape& shape() const override { return shape_; }
   Status Run(const PackedBatch& batch, std::span<float>* logits) override;
+  Status CopyBlocks(std::span<const BlockCopy> copies) override;
 
  private:
   void CheckShapes(const PackedBatch& batch) const;
@@ -100,6 +102,7 @@ class RecordingObserver final : public EngineObserver {
   void OnFinished(const FinishedSummary& summary, std::chrono::microseconds /*total*/) override {
     ++finished[summary.reason];
   }
+  void OnPreemption() override { ++preemptions; }
   // From the threads that submit.
   void OnRejected(ErrorCode code) override {
     const std::lock_guard lock(rejected_mutex);
@@ -110,6 +113,7 @@ class RecordingObserver final : public EngineObserver {
   EngineLoad last_load;
   int32_t inter_tokens = 0;
   int32_t first_tokens = 0;
+  int32_t preemptions = 0;
   std::map<FinishReason, int32_t> finished;
   std::mutex rejected_mutex;
   std::map<ErrorCode, int32_t> rejected;

@@ -24,6 +24,7 @@ class CountingRunner : public ModelRunner {
  public:
   [[nodiscard]] const DecoderShape& shape() const override { return shape_; }
 
+  Status CopyBlocks(std::span<const BlockCopy> /*copies*/) override { return Status::Ok(); }
   Status Run(const PackedBatch& batch, std::span<float>* logits) override {
     logits_.assign(batch.logit_rows.size() * kVocabulary, 0.0F);
     for (size_t row = 0; row < batch.logit_rows.size(); ++row) {
