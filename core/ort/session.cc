@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <mutex>
 
 #include "ort/custom_ops.h"
 
@@ -14,6 +15,20 @@ int32_t UsableCores() {
   cpu_set_t cores;
   if (sched_getaffinity(0, sizeof(cores), &cores) != 0) return 1;
   return std::max(1, CPU_COUNT(&cores));
+}
+
+// ONNX Runtime keeps a process-wide list of operator domains, and adds a new one without a lock between looking and
+// adding: two models that load at the same time can both find ours missing, and the second one fails. So sessions open
+// one after the other until one of them has put it there.
+Ort::Session OpenKnowingTheDomain(const OrtRuntime& runtime, const std::string& graph_path,
+                                  const Ort::SessionOptions& options) {
+  static std::mutex& mutex = *new std::mutex;  // Outlives every static object.
+  static bool is_domain_known = false;
+  std::unique_lock lock(mutex);
+  if (is_domain_known) lock.unlock();
+  Ort::Session session(runtime.env(), graph_path.c_str(), options);
+  if (lock.owns_lock()) is_domain_known = true;
+  return session;
 }
 
 }  // namespace
@@ -34,7 +49,7 @@ Ort::Session OpenSession(const OrtRuntime& runtime, const std::string& graph_pat
   // threads on the machine than cores (several models, the services, clients) it takes the core from the thread it
   // waits for.
   options.AddConfigEntry("session.intra_op.allow_spinning", "0");
-  return Ort::Session(runtime.env(), graph_path.c_str(), options);
+  return OpenKnowingTheDomain(runtime, graph_path, options);
 }
 
 std::span<float> OutputBuffer::Reserve(size_t count) {
