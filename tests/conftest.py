@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.models import demo_repository
 from tests.support.stack import Stack, running_stack
+from tests.support.transformers_reference import TransformersReference
 
 # A run in the background of a shell inherits an ignored SIGINT, and so would the processes that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -19,3 +20,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     work_folder: Path = tmp_path_factory.mktemp("stack")
     with running_stack(demo_repository(), work_folder) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def transformers_reference() -> TransformersReference:
+    """transformers on the checkpoint of `chat`, loaded once."""
+    return TransformersReference()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2_grpc
 
+from tests.support.engine_metrics import EngineMetrics
 from tests.support.triton import TritonServer, run_triton
 from tests.support.triton_stream import InferStream, generate_request, infer_request, stop_message
 
@@ -55,22 +56,6 @@ ENCODER_SERIES = [
 ]
 
 
-class Sample(dict[tuple[str, str], float]):
-    """Series of one model: (name, extra labels) -> value."""
-
-    @classmethod
-    def parse(cls, text: str, model: str) -> Sample:
-        sample = cls()
-        for name, labels, value in re.findall(r"^(\w+)\{([^}]*)\} (\S+)$", text, re.MULTILINE):
-            pairs = dict(re.findall(r'(\w+)="([^"]*)"', labels))
-            if pairs.pop("model", None) == model and pairs.pop("version", None) == "1":
-                sample[name, ",".join(f"{key}={pairs[key]}" for key in sorted(pairs))] = float(value)
-        return sample
-
-    def names(self) -> set[str]:
-        return {name for name, _ in self}
-
-
 @pytest.fixture(scope="module")
 def quiet_triton(synthetic_repository: Path) -> Iterator[TritonServer]:
     """A server of its own, whose counters nobody else moves."""
@@ -96,13 +81,13 @@ async def _work(triton: TritonServer) -> None:
 
 
 async def test_requests_move_the_metrics_of_the_contract_and_tritons_own(quiet_triton: TritonServer) -> None:
-    before = Sample.parse(quiet_triton.metrics(), "slow")
+    before = EngineMetrics.parse(quiet_triton.metrics(), "slow")
     assert before.names() >= set(DECODER_SERIES)
     assert before["naiad_request_success_total", "finished_reason=length"] == 0
     await _work(quiet_triton)
     text = quiet_triton.metrics()
 
-    slow = Sample.parse(text, "slow")
+    slow = EngineMetrics.parse(text, "slow")
     assert slow["naiad_request_success_total", "finished_reason=length"] == 1
     assert slow["naiad_request_success_total", "finished_reason=cancelled"] == 1
     assert slow["naiad_request_failure_total", "reason=INVALID_ARGUMENT"] == 1
@@ -117,7 +102,7 @@ async def test_requests_move_the_metrics_of_the_contract_and_tritons_own(quiet_t
     assert slow["nv_inference_exec_count", ""] >= 6
     assert slow["nv_inference_compute_infer_duration_us", ""] > 0
 
-    embed = Sample.parse(text, "embed")
+    embed = EngineMetrics.parse(text, "embed")
     assert embed.names() >= set(ENCODER_SERIES)
     assert embed["naiad_prompt_tokens_total", ""] == 4
     assert embed["naiad_step_sequences_sum", ""] == 2

@@ -1,12 +1,12 @@
 """Company changes nothing: 32 streams at once give what each gives alone, which is what transformers gives."""
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 from naiad.v1 import generation_pb2, generation_pb2_grpc
 
 from tests.support.stack import Stack
+from tests.support.transformers_reference import TransformersReference
 
 pytestmark = [pytest.mark.e2e, pytest.mark.conformance, pytest.mark.timeout(600)]
 
@@ -39,43 +39,18 @@ def generated(stack: Stack, model_request: generation_pb2.GenerateStreamRequest)
     return [token for event in stub.GenerateStream(model_request, timeout=300) for token in event.delta.token_ids]
 
 
-def test_32_concurrent_streams_equal_each_alone_and_transformers(stack: Stack) -> None:
+def test_32_concurrent_streams_equal_each_alone_and_transformers(
+    stack: Stack, transformers_reference: TransformersReference
+) -> None:
     requests = [request(number) for number in range(32)]
     alone = [generated(stack, one) for one in requests]
     with ThreadPoolExecutor(32) as pool:
         together = list(pool.map(lambda one: generated(stack, one), requests))
     assert together == alone
-    reference = _Reference()
-    assert alone == [reference.greedy(one) for one in requests]
-
-
-class _Reference:
-    """transformers in float32 on the checkpoint that `chat` was exported from."""
-
-    def __init__(self) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        from exporters.demo import chat_checkpoint
-
-        path = chat_checkpoint()
-        where: dict[str, Any] = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
-        self._tokenizer = AutoTokenizer.from_pretrained(**where)
-        self._model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32).eval()
-
-    def greedy(self, of: generation_pb2.GenerateStreamRequest) -> list[int]:
-        """The new tokens, with the end token if there is one."""
-        import torch
-
-        ids = self._tokenizer(of.text, return_tensors="pt").input_ids
-        options: dict[str, Any] = {"eos_token_id": None} if of.stopping.ignore_eos else {}
-        with torch.inference_mode():
-            output = self._model.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                do_sample=False,
-                max_new_tokens=of.stopping.max_tokens,
-                pad_token_id=self._model.config.eos_token_id,
-                **options,
-            )
-        return list(output[0, ids.shape[1] :].tolist())
+    wanted = [
+        transformers_reference.greedy(
+            transformers_reference.encode(one.text), one.stopping.max_tokens, one.stopping.ignore_eos
+        )
+        for one in requests
+    ]
+    assert alone == [list(continuation.tokens) for continuation in wanted]

@@ -1,7 +1,11 @@
 """The demo models, as the tests of the whole stack serve them: `make test` exports them first."""
 
+import contextlib
+import json
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tests.support.stack import REPOSITORY_ROOT
@@ -19,3 +23,36 @@ def demo_repository() -> Path:
     for name in DEMO_MODELS:
         shutil.copytree(_EXPORTED / name, _SERVED / name, copy_function=os.link)
     return _SERVED
+
+
+def link_model(source: Path, repository: Path, name: str, parameters: Mapping[str, str]) -> Path:
+    """Writes `repository/name`: hard links to the exported model `source` with other model parameters.
+
+    `repository` must be on the file system of `source`: ONNX Runtime refuses weights behind a symbolic link.
+    """
+    entry = repository / name
+    shutil.copytree(source, entry, copy_function=os.link)
+    _replace(entry / "naiad.json", json.dumps({**json.loads((source / "naiad.json").read_text()), "name": name}))
+    config = (source / "config.pbtxt").read_text().replace(f'name: "{source.name}"', f'name: "{name}"', 1)
+    config += "".join(
+        f'\nparameters {{ key: "{key}" value: {{ string_value: "{value}" }} }}' for key, value in parameters.items()
+    )
+    _replace(entry / "config.pbtxt", config)
+    return entry
+
+
+@contextlib.contextmanager
+def linked_models(variants: Mapping[str, Mapping[str, str]], source: str = "chat") -> Iterator[Path]:
+    """A repository in which every key is a copy of the exported model `source` with the parameters of its value."""
+    exported = _EXPORTED / source
+    assert (exported / "naiad.json").is_file(), f"{source} is not in {_EXPORTED}: run `make models` first"
+    with tempfile.TemporaryDirectory(dir=REPOSITORY_ROOT / "build", prefix="test-models-") as folder:
+        for name, parameters in variants.items():
+            link_model(exported, Path(folder), name, parameters)
+        yield Path(folder)
+
+
+def _replace(file: Path, text: str) -> None:
+    """Writes a new file in the place of a link, whose target stays as it is."""
+    file.unlink()
+    file.write_text(text)

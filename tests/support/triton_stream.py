@@ -52,7 +52,7 @@ def parameters_of(response: service_pb2.ModelInferResponse) -> dict[str, Paramet
 
 @dataclass
 class Generation:
-    """All responses to one request."""
+    """All responses to one request, or to one of its sequences."""
 
     tokens: list[int] = field(default_factory=list)
     tensors: list[dict[str, npt.NDArray[Any]]] = field(default_factory=list)
@@ -63,6 +63,21 @@ class Generation:
     def finish_reason(self) -> Parameter | None:
         """How the request ended."""
         return self.final.get("finish_reason")
+
+    def number(self, name: str) -> int:
+        """One of the counts and times of the last response."""
+        return int(self.final[name])
+
+    def add(self, message: service_pb2.ModelStreamInferResponse) -> None:
+        """Appends one response."""
+        parameters = parameters_of(message.infer_response)
+        tensors = tensors_of(message.infer_response)
+        if "output_ids" in tensors:
+            self.tokens += [int(token) for token in tensors["output_ids"]]
+        self.tensors.append(tensors)
+        if message.error_message or "finish_reason" in parameters or parameters.get("triton_final_response"):
+            self.final = parameters
+            self.error_message = message.error_message
 
     def joined(self, name: str) -> npt.NDArray[Any]:
         """One tensor over all responses."""
@@ -108,20 +123,23 @@ class InferStream:
         """The next response with this id."""
         return await asyncio.wait_for(self._queue(request_id).get(), timeout_s)
 
-    async def rest(self, request_id: str) -> Generation:
-        """Reads the responses with this id to the end."""
-        generation = Generation()
+    def forget(self, request_id: str) -> None:
+        """Drops what is kept for an id whose request has ended."""
+        self._queues.pop(request_id, None)
+
+    async def sequences(self, request_id: str, timeout_s: float = 30) -> dict[int, Generation]:
+        """Reads the responses with this id to the end; what belongs to each `sequence_index`."""
+        by_index: dict[int, Generation] = {}
         while True:
-            message = await self.next_response(request_id)
+            message = await self.next_response(request_id, timeout_s)
             parameters = parameters_of(message.infer_response)
-            tensors = tensors_of(message.infer_response)
-            if "output_ids" in tensors:
-                generation.tokens += [int(token) for token in tensors["output_ids"]]
-            generation.tensors.append(tensors)
+            by_index.setdefault(int(parameters.get("sequence_index", 0)), Generation()).add(message)
             if message.error_message or parameters.get("triton_final_response"):
-                generation.final = parameters
-                generation.error_message = message.error_message
-                return generation
+                return by_index
+
+    async def rest(self, request_id: str, timeout_s: float = 30) -> Generation:
+        """Reads the responses with this id, of a request for one sequence, to the end."""
+        return (await self.sequences(request_id, timeout_s))[0]
 
     async def generate(
         self, model: str, request_id: str, prompt: Sequence[int], max_tokens: int, **parameters: Parameter
@@ -129,6 +147,14 @@ class InferStream:
         """One generation from request to end."""
         await self.send(generate_request(model, request_id, prompt, max_tokens, **parameters))
         return await self.rest(request_id)
+
+    async def generate_many(
+        self, model: str, request_id: str, prompt: Sequence[int], max_tokens: int, **parameters: Parameter
+    ) -> list[Generation]:
+        """All `num_return_sequences` continuations of one prompt, in order."""
+        await self.send(generate_request(model, request_id, prompt, max_tokens, **parameters))
+        by_index = await self.sequences(request_id)
+        return [by_index[index] for index in sorted(by_index)]
 
 
 def generate_request(
@@ -139,6 +165,6 @@ def generate_request(
     return infer_request(model, request_id, inputs, request_output_len=max_tokens, **parameters)
 
 
-def stop_message(model: str, request_id: str) -> service_pb2.ModelInferRequest:
-    """The message that ends a live request."""
-    return infer_request(model, request_id, {}, stop=True)
+def stop_message(model: str, request_id: str, **parameters: Parameter) -> service_pb2.ModelInferRequest:
+    """The message that ends a live request, or with `sequence_index` one of its sequences."""
+    return infer_request(model, request_id, {}, stop=True, **parameters)
