@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <limits>
+#include <optional>
 
 #include "config/field_reader.h"
 
@@ -112,35 +113,76 @@ void CheckDecoupled(FieldReader& reader, Task task) {
   }
 }
 
-// Memory of one KV block over all layers: float keys and values.
+// Memory of one KV block over all layers: keys and values.
 int64_t BlockBytes(const DecoderConfig& decoder) {
   return int64_t{2} * static_cast<int64_t>(sizeof(float)) * decoder.num_layers * decoder.num_kv_heads *
          decoder.head_size * decoder.kv_block_tokens;
 }
+
+struct RealRange {
+  double low;
+  double high;
+  const char* low_text;  // As it reads in a message.
+  const char* high_text;
+};
 
 // Reads `parameters`, whose values are {"string_value": TEXT}.
 class ParameterReader {
  public:
   ParameterReader(FieldReader& parameters, const nlohmann::json& values) : reader_(parameters), values_(values) {}
 
-  // Sets `target` if the key is there.
+  // Each sets `target` if the key is there.
   template <typename Number>
-  void Read(std::string_view key, IntRange range, Number* target) {
-    const auto found = values_.find(key);
-    if (found == values_.end()) return;
-    const std::string text = TextAt(*found, "string_value");
+  void ReadInt(std::string_view key, IntRange range, Number* target) {
     int64_t number = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-    const bool whole = error == std::errc() && end == text.data() + text.size();
-    if (!whole || number < range.low || number > range.high) {
-      reader_.Fail(key, "is \"" + text + "\"; it must be an integer from " + std::to_string(range.low) + " to " +
-                            std::to_string(range.high));
+    const std::optional<std::string> text = Find(key);
+    if (!text.has_value()) return;
+    if (Parses(*text, &number) && number >= range.low && number <= range.high) {
+      *target = static_cast<Number>(number);
       return;
     }
-    *target = static_cast<Number>(number);
+    Refuse(key, *text, "an integer from " + std::to_string(range.low) + " to " + std::to_string(range.high));
+  }
+
+  void ReadReal(std::string_view key, RealRange range, float* target) {
+    double number = 0.0;
+    const std::optional<std::string> text = Find(key);
+    if (!text.has_value()) return;
+    // Written so that NaN fails.
+    if (Parses(*text, &number) && number >= range.low && number <= range.high) {
+      *target = static_cast<float>(number);
+      return;
+    }
+    Refuse(key, *text, std::string("a number from ") + range.low_text + " to " + range.high_text);
+  }
+
+  void ReadBool(std::string_view key, bool* target) {
+    const std::optional<std::string> text = Find(key);
+    if (!text.has_value()) return;
+    if (*text == "true" || *text == "false") {
+      *target = *text == "true";
+      return;
+    }
+    Refuse(key, *text, "true or false");
   }
 
  private:
+  std::optional<std::string> Find(std::string_view key) const {
+    const auto found = values_.find(key);
+    return found == values_.end() ? std::nullopt : std::optional(TextAt(*found, "string_value"));
+  }
+
+  // Whether the whole text is a number.
+  template <typename Number>
+  static bool Parses(const std::string& text, Number* number) {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *number);
+    return error == std::errc() && end == text.data() + text.size();
+  }
+
+  void Refuse(std::string_view key, const std::string& text, const std::string& rule) {
+    reader_.Fail(key, "is \"" + text + "\"; it must be " + rule);
+  }
+
   FieldReader& reader_;
   const nlohmann::json& values_;
 };
@@ -152,17 +194,20 @@ void ReadParameters(FieldReader& reader, const nlohmann::json& triton_config, Mo
   ParameterReader values(parameters, triton_config.at("parameters"));
   EngineLimits& limits = config->limits;
   if (config->task == Task::kGenerate) {
-    parameters.AllowOnly(
-        {"kv_cache_bytes", "max_step_tokens", "max_active_requests", "max_waiting_requests", "intra_op_threads"});
-    values.Read("kv_cache_bytes", {BlockBytes(config->decoder), kMostBytes}, &limits.kv_cache_bytes);
-    values.Read("max_step_tokens", {2, 65'536}, &limits.max_step_tokens);
-    values.Read("max_active_requests", {1, 4'096}, &limits.max_active_requests);
+    parameters.AllowOnly({"kv_cache_bytes", "max_step_tokens", "max_active_requests", "max_waiting_requests",
+                          "max_draft_tokens", "max_step_stretch", "prefix_cache", "intra_op_threads"});
+    values.ReadInt("kv_cache_bytes", {BlockBytes(config->decoder), kMostBytes}, &limits.kv_cache_bytes);
+    values.ReadInt("max_step_tokens", {2, 65'536}, &limits.max_step_tokens);
+    values.ReadInt("max_active_requests", {1, 4'096}, &limits.max_active_requests);
+    values.ReadInt("max_draft_tokens", {0, 64}, &limits.max_draft_tokens);
+    values.ReadReal("max_step_stretch", {1.1, 100.0, "1.1", "100"}, &limits.max_step_stretch);
+    values.ReadBool("prefix_cache", &limits.prefix_cache);
   } else {
     parameters.AllowOnly({"max_batch_tokens", "max_waiting_requests", "intra_op_threads"});
-    values.Read("max_batch_tokens", {1, 1'048'576}, &limits.max_batch_tokens);
+    values.ReadInt("max_batch_tokens", {1, 1'048'576}, &limits.max_batch_tokens);
   }
-  values.Read("max_waiting_requests", {1, 1'048'576}, &limits.max_waiting_requests);
-  values.Read("intra_op_threads", {0, 1'024}, &limits.intra_op_threads);
+  values.ReadInt("max_waiting_requests", {1, 1'048'576}, &limits.max_waiting_requests);
+  values.ReadInt("intra_op_threads", {0, 1'024}, &limits.intra_op_threads);
 }
 
 }  // namespace

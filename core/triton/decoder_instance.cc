@@ -5,30 +5,10 @@
 #include "triton/generation_codec.h"
 #include "triton/live_request.h"
 #include "triton/request_contents.h"
+#include "triton/response_stream.h"
 
 namespace naiad {
 namespace {
-
-// The answers of one generation request.
-class ResponseStream : public GenerationSink {
- public:
-  ResponseStream(std::unique_ptr<LiveRequest> live, Clock::time_point arrival)
-      : live_(std::move(live)), arrival_(arrival) {}
-
-  void OnDelta(TokenDelta delta) override { live_->Send(EncodeDelta(delta)); }
-
-  void OnFinished(TokenDelta last, const FinishedSummary& summary) override {
-    live_->Finish(
-        EncodeFinished(last, summary),
-        {.success = summary.reason != FinishReason::kError, .start = arrival_ + summary.queue, .end = Clock::now()});
-  }
-
-  [[nodiscard]] bool IsAbandoned() const override { return live_->IsCancelled(); }
-
- private:
-  std::unique_ptr<LiveRequest> live_;
-  Clock::time_point arrival_;
-};
 
 void Refuse(GenerationSink& sink, const Status& status) {
   FinishedSummary summary;
@@ -40,9 +20,20 @@ void Refuse(GenerationSink& sink, const Status& status) {
 }  // namespace
 
 DecoderInstance::DecoderInstance(TRITONBACKEND_ModelInstance* handle, const EngineOptions& options,
-                                 std::unique_ptr<ModelRunner> runner, std::unique_ptr<ModelMetrics> metrics)
-    : handle_(handle), observer_(handle, std::move(metrics)), engine_(options, std::move(runner), observer_) {
+                                 std::unique_ptr<ModelRunner> runner, std::unique_ptr<ModelMetrics> metrics,
+                                 CompileGuide compile_guide)
+    : handle_(handle),
+      compile_guide_(std::move(compile_guide)),
+      observer_(handle, std::move(metrics)),
+      engine_(options, std::move(runner), observer_) {
   engine_.Start();
+}
+
+Status DecoderInstance::Compile(const GuideSpec& guide, std::shared_ptr<const Grammar>* grammar) const {
+  if (compile_guide_ == nullptr) return Status::InvalidArgument("guided_decoding_guide_type: no guide is supported");
+  const Status status = compile_guide_(guide, grammar);
+  if (status.code() != ErrorCode::kInvalidArgument) return status;
+  return Status::InvalidArgument("guided_decoding_guide: " + status.message());
 }
 
 void DecoderInstance::Execute(TRITONBACKEND_Request* request) {
@@ -56,6 +47,7 @@ void DecoderInstance::Execute(TRITONBACKEND_Request* request) {
     live->FinishUncounted({});
     return;
   }
+  if (status.ok() && decoded.guide.has_value()) status = Compile(*decoded.guide, &decoded.request.grammar);
   decoded.request.sink = std::make_unique<ResponseStream>(std::move(live), decoded.request.arrival);
   if (!status.ok()) {
     observer_.OnRejected(status.code());

@@ -44,8 +44,63 @@ Status DecodeOptions(ParameterReader& parameters, GenerationRequest* request) {
   request->output = {.log_probs = parameters.Bool("return_log_probs", false),
                      .top_log_probs = parameters.Int32("top_log_probs", 0),
                      .context_log_probs = parameters.Bool("return_context_log_probs", false)};
+  request->priority = parameters.Int32("request_priority", 0);
+  request->num_sequences = parameters.Int32("num_return_sequences", 1);
+  request->use_prefix_cache = parameters.Bool("use_prefix_cache", true);
+  if (parameters.Has("max_draft_tokens")) request->max_draft_tokens = parameters.Int32("max_draft_tokens", 0);
   if (!parameters.Has("request_output_len")) return Status::InvalidArgument("request_output_len is missing");
-  return parameters.Finish();
+  return Status::Ok();
+}
+
+Status DecodeGuideKind(const std::string& type, GuideSpec::Kind* kind) {
+  if (type == "json_schema") {
+    *kind = GuideSpec::Kind::kJsonSchema;
+  } else if (type == "regex") {
+    *kind = GuideSpec::Kind::kRegex;
+  } else if (type == "json") {
+    *kind = GuideSpec::Kind::kJson;
+  } else {
+    return Status::InvalidArgument("guided_decoding_guide_type must be json_schema, regex or json");
+  }
+  return Status::Ok();
+}
+
+Status CheckGuideText(const GuideSpec& guide) {
+  if (guide.text.size() > kMaxGuideBytes) {
+    return Status::InvalidArgument("guided_decoding_guide has " + std::to_string(guide.text.size()) +
+                                   " bytes; at most " + std::to_string(kMaxGuideBytes) + " are taken");
+  }
+  const bool needs_text = guide.kind != GuideSpec::Kind::kJson;
+  if (needs_text == guide.text.empty()) {
+    return Status::InvalidArgument(std::string("guided_decoding_guide must ") + (needs_text ? "not " : "") +
+                                   "be empty with this guided_decoding_guide_type");
+  }
+  return Status::Ok();
+}
+
+Status DecodeGuide(ParameterReader& parameters, const StoppingOptions& stopping, std::optional<GuideSpec>* guide) {
+  const std::string type = parameters.Text("guided_decoding_guide_type", "");
+  GuideSpec spec{.text = parameters.Text("guided_decoding_guide", "")};
+  if (!parameters.Has("guided_decoding_guide_type")) {
+    if (!parameters.Has("guided_decoding_guide")) return Status::Ok();
+    return Status::InvalidArgument("guided_decoding_guide needs guided_decoding_guide_type");
+  }
+  if (Status status = DecodeGuideKind(type, &spec.kind); !status.ok()) return status;
+  if (Status status = CheckGuideText(spec); !status.ok()) return status;
+  // The guide alone says when a text is complete.
+  if (stopping.ignore_eos) return Status::InvalidArgument("ignore_eos must not be set together with a guide");
+  if (stopping.min_tokens > 0) return Status::InvalidArgument("min_tokens must be 0 together with a guide");
+  *guide = std::move(spec);
+  return Status::Ok();
+}
+
+Status DecodeStop(ParameterReader& parameters, DecodedGeneration* decoded) {
+  if (parameters.Has("sequence_index")) decoded->stop_sequence = parameters.Int32("sequence_index", 0);
+  if (Status status = parameters.Finish(); !status.ok()) return status;
+  const int32_t sequence = decoded->stop_sequence.value_or(0);
+  if (sequence >= 0 && sequence < kMaxSequences) return Status::Ok();
+  return Status::InvalidArgument("sequence_index is " + std::to_string(sequence) + "; it must be from 0 to " +
+                                 std::to_string(kMaxSequences - 1));
 }
 
 void AddLogProbs(const LogProbs& log_probs, const char* chosen, const char* top_ids, const char* top_values,
@@ -65,22 +120,33 @@ Status DecodeGeneration(const RequestContents& contents, DecodedGeneration* deco
   if (contents.id.empty()) return Status::InvalidArgument("id is empty; a request needs one");
   ParameterReader parameters(contents.parameters);
   decoded->is_stop = parameters.Bool("stop", false);
-  if (decoded->is_stop) return parameters.Finish();
+  if (decoded->is_stop) return DecodeStop(parameters, decoded);
   if (Status status = DecodeTensors(contents, &decoded->request); !status.ok()) return status;
-  return DecodeOptions(parameters, &decoded->request);
+  if (Status status = DecodeOptions(parameters, &decoded->request); !status.ok()) return status;
+  const Status guide_status = DecodeGuide(parameters, decoded->request.stopping, &decoded->guide);
+  // A parameter of a wrong type explains more than the default that was read in its place.
+  const Status status = parameters.Finish();
+  return status.ok() ? guide_status : status;
 }
 
-ResponseContents EncodeDelta(const TokenDelta& delta) {
+namespace {
+
+ResponseContents Encode(const TokenDelta& delta, int32_t sequence_index) {
   ResponseContents response;
   const auto count = static_cast<int64_t>(delta.token_ids.size());
   response.tensors.push_back(Int32Tensor("output_ids", delta.token_ids, {count}));
   AddLogProbs(delta.log_probs, "output_log_probs", "top_log_prob_ids", "top_log_prob_values", &response);
   AddLogProbs(delta.context_log_probs, "context_log_probs", "context_top_ids", "context_top_values", &response);
+  response.numbers.push_back({"sequence_index", sequence_index});
   return response;
 }
 
+}  // namespace
+
+ResponseContents EncodeDelta(const TokenDelta& delta) { return Encode(delta, delta.sequence_index); }
+
 ResponseContents EncodeFinished(const TokenDelta& last, const FinishedSummary& summary) {
-  ResponseContents response = EncodeDelta(last);
+  ResponseContents response = Encode(last, summary.sequence_index);
   response.texts.push_back({"finish_reason", std::string(FinishReasonName(summary.reason))});
   if (summary.reason == FinishReason::kError) {
     response.texts.push_back({"error_code", std::string(ErrorCodeName(summary.error.code()))});
@@ -90,6 +156,7 @@ ResponseContents EncodeFinished(const TokenDelta& last, const FinishedSummary& s
   response.numbers.insert(response.numbers.end(), {{"prompt_tokens", summary.prompt_tokens},
                                                    {"cached_prompt_tokens", summary.cached_prompt_tokens},
                                                    {"completion_tokens", summary.completion_tokens},
+                                                   {"preemptions", summary.preemptions},
                                                    {"queue_us", summary.queue.count()},
                                                    {"prefill_us", summary.prefill.count()},
                                                    {"decode_us", summary.decode.count()},

@@ -1,21 +1,31 @@
 // Contract "generate" between the services and Triton: requests in, responses out (docs/contracts.md, section 3).
 #pragma once
 
+#include <cstddef>
+#include <optional>
+
 #include "engine/request.h"
+#include "guided/guide.h"
 #include "triton/request_contents.h"
 #include "triton/response_contents.h"
 
 namespace naiad {
 
+inline constexpr size_t kMaxGuideBytes = 65'536;
+inline constexpr int32_t kMaxSequences = 16;
+
 struct DecodedGeneration {
-  bool is_stop = false;       // A stop message: only `request.id` counts.
-  GenerationRequest request;  // Without its sink.
+  bool is_stop = false;                  // A stop message: only `request.id` and `stop_sequence` count.
+  std::optional<int32_t> stop_sequence;  // With `is_stop`, the one sequence to end, 0 to 15; absent: all.
+  std::optional<GuideSpec> guide;        // To be compiled into `request.grammar`.
+  GenerationRequest request;             // Without its sink and its grammar.
 };
 
-// kInvalidArgument naming the parameter or tensor. Ranges are the engine's to check.
+// kInvalidArgument naming the parameter or tensor. Checks what the engine never sees: types, sizes, the guide, and what
+// a guide excludes. Ranges of what is handed on are the engine's to check.
 Status DecodeGeneration(const RequestContents& contents, DecodedGeneration* decoded);
 
-// The response views `delta`, which must outlive it.
+// Both responses view the delta, which must outlive them.
 ResponseContents EncodeDelta(const TokenDelta& delta);
 ResponseContents EncodeFinished(const TokenDelta& last, const FinishedSummary& summary);
 

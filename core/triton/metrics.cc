@@ -168,6 +168,11 @@ Status ModelMetrics::CreateLabelled(const MetricFamilies& families, const Metric
 }
 
 void ModelMetrics::OnStep(const StepStats& stats) {
+  Get(MetricId::kPromptTokens).Increment(stats.prompt_tokens);
+  Get(MetricId::kGenerationTokens).Increment(stats.new_tokens);
+  Get(MetricId::kPrefixCacheHitTokens).Increment(stats.cached_prompt_tokens);
+  Get(MetricId::kDraftTokens).Increment(stats.draft_tokens);
+  Get(MetricId::kAcceptedDraftTokens).Increment(stats.accepted_draft_tokens);
   Get(MetricId::kStepTokens).Observe(stats.tokens);
   Get(MetricId::kStepSequences).Observe(stats.sequences);
   Get(MetricId::kStepDuration).Observe(Seconds(stats.duration));
@@ -197,9 +202,6 @@ void ModelMetrics::OnFinished(const FinishedSummary& summary, std::chrono::micro
     return;
   }
   success_[static_cast<size_t>(summary.reason)].Increment(1);
-  Get(MetricId::kPromptTokens).Increment(summary.prompt_tokens);
-  Get(MetricId::kGenerationTokens).Increment(summary.completion_tokens);
-  Get(MetricId::kPrefixCacheHitTokens).Increment(summary.cached_prompt_tokens);
   Get(MetricId::kQueueTime).Observe(Seconds(summary.queue));
   Get(MetricId::kPrefillTime).Observe(Seconds(summary.prefill));
   Get(MetricId::kDecodeTime).Observe(Seconds(summary.decode));

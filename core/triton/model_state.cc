@@ -85,6 +85,9 @@ Status ModelState::CreateDecoder(TRITONBACKEND_ModelInstance* handle, std::uniqu
   options.max_step_tokens = limits.max_step_tokens;
   options.max_active_requests = limits.max_active_requests;
   options.max_waiting_requests = limits.max_waiting_requests;
+  options.max_draft_tokens = limits.max_draft_tokens;
+  options.max_step_stretch = limits.max_step_stretch;
+  options.prefix_cache = limits.prefix_cache;
   options.eos_token_ids = config_.eos_token_ids;
   if (Status status = ValidateEngineOptions(options, runner->shape()); !status.ok()) return status;
   *instance = std::make_unique<DecoderInstance>(handle, options, std::move(runner), std::move(metrics));

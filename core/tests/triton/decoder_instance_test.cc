@@ -45,13 +45,18 @@ class DecoderInstanceTest : public ::testing::Test {
  protected:
   void SetUp() override {
     ASSERT_TRUE(MetricFamilies::Create(&families_).ok());
+    Make(nullptr);
+  }
+
+  void Make(CompileGuide compile_guide) {
+    instance_.reset();
     std::unique_ptr<ModelMetrics> metrics;
     ASSERT_TRUE(ModelMetrics::Create(*families_, {{"model", "chat"}}, EngineKind::kDecoder, &metrics).ok());
     EngineOptions options;
     options.max_step_tokens = 64;
     options.eos_token_ids = {31};
-    instance_ =
-        std::make_unique<DecoderInstance>(nullptr, options, std::make_unique<CountingRunner>(), std::move(metrics));
+    instance_ = std::make_unique<DecoderInstance>(nullptr, options, std::make_unique<CountingRunner>(),
+                                                  std::move(metrics), std::move(compile_guide));
   }
 
   static RequestSpec Generate(const std::string& id, std::vector<int32_t> prompt, int64_t max_tokens) {
@@ -149,6 +154,30 @@ TEST_F(DecoderInstanceTest, ABadRequestEndsWithAnErrorThatNamesTheField) {
   ASSERT_EQ(log->statistics().size(), 1U);
   EXPECT_FALSE(log->statistics()[0].success);
   EXPECT_EQ(MetricValue("naiad_request_failure_total{model=chat,reason=INVALID_ARGUMENT}"), 1.0);
+}
+
+TEST_F(DecoderInstanceTest, AGuideIsRefusedWhereNoneIsSupported) {
+  RequestSpec guided = Generate("a", {1}, 4);
+  guided.parameters["guided_decoding_guide_type"] = std::string("json");
+  const auto responses = Execute(guided)->WaitForRelease();
+  EXPECT_EQ(Text(responses.back(), "error_code"), "INVALID_ARGUMENT");
+  EXPECT_EQ(Text(responses.back(), "error_message"), "guided_decoding_guide_type: no guide is supported");
+}
+
+TEST_F(DecoderInstanceTest, AGuideThatDoesNotCompileIsRefusedByName) {
+  GuideSpec seen;
+  Make([&seen](const GuideSpec& guide, std::shared_ptr<const Grammar>*) {
+    seen = guide;
+    return Status::InvalidArgument("unbalanced parenthesis at 0");
+  });
+  RequestSpec guided = Generate("a", {1}, 4);
+  guided.parameters["guided_decoding_guide_type"] = std::string("regex");
+  guided.parameters["guided_decoding_guide"] = std::string("(");
+  const auto responses = Execute(guided)->WaitForRelease();
+  EXPECT_EQ(Text(responses.back(), "error_code"), "INVALID_ARGUMENT");
+  EXPECT_EQ(Text(responses.back(), "error_message"), "guided_decoding_guide: unbalanced parenthesis at 0");
+  EXPECT_EQ(seen.kind, GuideSpec::Kind::kRegex);
+  EXPECT_EQ(seen.text, "(");
 }
 
 TEST_F(DecoderInstanceTest, ARequestThatTheEngineRefusesIsCountedOnce) {

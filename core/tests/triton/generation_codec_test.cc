@@ -41,6 +41,11 @@ TEST(DecodeGeneration, GivesTheContractsDefaults) {
   EXPECT_EQ(decoded.request.sampling.top_p, 1.0F);
   EXPECT_EQ(decoded.request.sampling.repetition_penalty, 1.0F);
   EXPECT_FALSE(decoded.request.output.log_probs);
+  EXPECT_EQ(decoded.request.priority, 0);
+  EXPECT_EQ(decoded.request.num_sequences, 1);
+  EXPECT_TRUE(decoded.request.use_prefix_cache);
+  EXPECT_FALSE(decoded.request.max_draft_tokens.has_value());
+  EXPECT_FALSE(decoded.guide.has_value());
 }
 
 TEST(DecodeGeneration, ReadsEveryParameterAndTensor) {
@@ -61,7 +66,11 @@ TEST(DecodeGeneration, ReadsEveryParameterAndTensor) {
                          {"ignore_eos", true},
                          {"return_log_probs", true},
                          {"top_log_probs", int64_t{5}},
-                         {"return_context_log_probs", true}};
+                         {"return_context_log_probs", true},
+                         {"request_priority", int64_t{-7}},
+                         {"num_return_sequences", int64_t{3}},
+                         {"use_prefix_cache", false},
+                         {"max_draft_tokens", int64_t{0}}};
   DecodedGeneration decoded;
   const Status status = DecodeGeneration(contents, &decoded);
   ASSERT_TRUE(status.ok()) << status.message();
@@ -84,6 +93,60 @@ TEST(DecodeGeneration, ReadsEveryParameterAndTensor) {
   EXPECT_TRUE(request.output.log_probs);
   EXPECT_EQ(request.output.top_log_probs, 5);
   EXPECT_TRUE(request.output.context_log_probs);
+  EXPECT_EQ(request.priority, -7);
+  EXPECT_EQ(request.num_sequences, 3);
+  EXPECT_FALSE(request.use_prefix_cache);
+  EXPECT_EQ(request.max_draft_tokens, 0);
+}
+
+RequestContents WithGuide(const std::string& type, const std::string& text) {
+  RequestContents contents = Minimal();
+  contents.parameters.push_back({"guided_decoding_guide_type", type});
+  contents.parameters.push_back({"guided_decoding_guide", text});
+  return contents;
+}
+
+TEST(DecodeGeneration, ReadsEveryKindOfGuide) {
+  const std::string longest(kMaxGuideBytes, 'a');
+  DecodedGeneration decoded;
+  ASSERT_TRUE(DecodeGeneration(WithGuide("json_schema", "{}"), &decoded).ok());
+  EXPECT_EQ(decoded.guide->kind, GuideSpec::Kind::kJsonSchema);
+  EXPECT_EQ(decoded.guide->text, "{}");
+  ASSERT_TRUE(DecodeGeneration(WithGuide("regex", longest), &decoded).ok());
+  EXPECT_EQ(decoded.guide->kind, GuideSpec::Kind::kRegex);
+  EXPECT_EQ(decoded.guide->text, longest);
+  RequestContents any_json = Minimal();
+  any_json.parameters.push_back({"guided_decoding_guide_type", std::string("json")});
+  ASSERT_TRUE(DecodeGeneration(any_json, &decoded).ok());
+  EXPECT_EQ(decoded.guide->kind, GuideSpec::Kind::kJson);
+}
+
+TEST(DecodeGeneration, RefusesAGuideThatMakesNoSense) {
+  EXPECT_EQ(ErrorOf(WithGuide("xml", "<a/>")), "guided_decoding_guide_type must be json_schema, regex or json");
+  EXPECT_EQ(ErrorOf(WithGuide("regex", "")),
+            "guided_decoding_guide must not be empty with this guided_decoding_guide_type");
+  EXPECT_EQ(ErrorOf(WithGuide("json", "{}")),
+            "guided_decoding_guide must be empty with this guided_decoding_guide_type");
+  EXPECT_EQ(ErrorOf(WithGuide("regex", std::string(kMaxGuideBytes + 1, 'a'))),
+            "guided_decoding_guide has 65537 bytes; at most 65536 are taken");
+
+  RequestContents contents = Minimal();
+  contents.parameters.push_back({"guided_decoding_guide", std::string("a*")});
+  EXPECT_EQ(ErrorOf(contents), "guided_decoding_guide needs guided_decoding_guide_type");
+
+  contents = WithGuide("regex", "a*");
+  contents.parameters[1].value = int64_t{5};
+  EXPECT_EQ(ErrorOf(contents), "guided_decoding_guide_type must be a string parameter");
+}
+
+TEST(DecodeGeneration, AGuideExcludesWhatWouldKeepATextFromEnding) {
+  RequestContents contents = WithGuide("regex", "a*");
+  contents.parameters.push_back({"ignore_eos", true});
+  EXPECT_EQ(ErrorOf(contents), "ignore_eos must not be set together with a guide");
+
+  contents = WithGuide("regex", "a*");
+  contents.parameters.push_back({"min_tokens", int64_t{1}});
+  EXPECT_EQ(ErrorOf(contents), "min_tokens must be 0 together with a guide");
 }
 
 TEST(DecodeGeneration, AStopMessageNeedsOnlyItsId) {
@@ -94,6 +157,25 @@ TEST(DecodeGeneration, AStopMessageNeedsOnlyItsId) {
   ASSERT_TRUE(DecodeGeneration(contents, &decoded).ok());
   EXPECT_TRUE(decoded.is_stop);
   EXPECT_EQ(decoded.request.id, "r");
+  EXPECT_FALSE(decoded.stop_sequence.has_value());
+}
+
+TEST(DecodeGeneration, AStopMessageMayNameOneSequence) {
+  RequestContents contents;
+  contents.id = "r";
+  contents.parameters = {{"stop", true}, {"sequence_index", int64_t{15}}};
+  DecodedGeneration decoded;
+  ASSERT_TRUE(DecodeGeneration(contents, &decoded).ok());
+  EXPECT_EQ(decoded.stop_sequence, 15);
+
+  contents.parameters[1].value = int64_t{16};
+  EXPECT_EQ(ErrorOf(contents), "sequence_index is 16; it must be from 0 to 15");
+  contents.parameters[1].value = int64_t{-1};
+  EXPECT_EQ(ErrorOf(contents), "sequence_index is -1; it must be from 0 to 15");
+  contents.parameters[0].value = false;
+  contents.inputs = Minimal().inputs;
+  contents.parameters.push_back({"request_output_len", int64_t{4}});
+  EXPECT_EQ(ErrorOf(contents), "sequence_index is not a known parameter");
 }
 
 TEST(DecodeGeneration, NamesWhatIsWrong) {
@@ -147,6 +229,44 @@ TEST(EncodeDelta, CarriesContextScoresBesideNoTokens) {
   ASSERT_EQ(response.tensors.size(), 2U);
   EXPECT_EQ(response.tensors[0].shape, (std::vector<int64_t>{0}));
   EXPECT_STREQ(response.tensors[1].name, "context_log_probs");
+}
+
+int64_t NumberOf(const ResponseContents& response, const std::string& name) {
+  for (const IntParameter& number : response.numbers) {
+    if (number.name == name) return number.value;
+  }
+  ADD_FAILURE() << name << " is missing";
+  return -1;
+}
+
+TEST(EncodeDelta, SaysWhichSequenceItContinues) {
+  TokenDelta delta;
+  delta.sequence_index = 2;
+  EXPECT_EQ(NumberOf(EncodeDelta(delta), "sequence_index"), 2);
+}
+
+TEST(EncodeFinished, CarriesUsageAndTimesOfTheSequence) {
+  FinishedSummary summary;
+  summary.stop_token_id = 9;
+  summary.prompt_tokens = 5;
+  summary.cached_prompt_tokens = 4;
+  summary.completion_tokens = 3;
+  summary.preemptions = 2;
+  summary.queue = std::chrono::microseconds(10);
+  summary.prefill = std::chrono::microseconds(20);
+  summary.decode = std::chrono::microseconds(30);
+  summary.time_to_first_token = std::chrono::microseconds(40);
+  summary.sequence_index = 1;
+  const ResponseContents response = EncodeFinished({}, summary);
+  const std::vector<std::pair<const char*, int64_t>> expected = {
+      {"sequence_index", 1},    {"stop_token_id", 9},
+      {"prompt_tokens", 5},     {"cached_prompt_tokens", 4},
+      {"completion_tokens", 3}, {"preemptions", 2},
+      {"queue_us", 10},         {"prefill_us", 20},
+      {"decode_us", 30},        {"time_to_first_token_us", 40}};
+  for (const auto& [name, value] : expected) EXPECT_EQ(NumberOf(response, name), value) << name;
+  ASSERT_EQ(response.texts.size(), 1U);
+  EXPECT_EQ(response.texts[0].value, "stop");
 }
 
 TEST(EncodeFinished, AnErrorHasItsCodeAndMessage) {

@@ -25,20 +25,37 @@ class ModelMetricsTest : public ::testing::Test {
   std::unique_ptr<ModelMetrics> metrics_;
 };
 
-TEST_F(ModelMetricsTest, AFinishedRequestMovesItsCountersAndHistograms) {
+TEST_F(ModelMetricsTest, ASequenceThatEndedMovesItsCounterAndHistograms) {
   Make(EngineKind::kDecoder);
   FinishedSummary summary;
   summary.reason = FinishReason::kLength;
   summary.prompt_tokens = 5;
   summary.completion_tokens = 3;
-  summary.cached_prompt_tokens = 2;
+  summary.is_last = false;
   metrics_->OnFinished(summary, std::chrono::microseconds(900));
-  EXPECT_EQ(MetricValue("naiad_request_success_total{model=chat,version=1,finished_reason=length}"), 1.0);
+  summary.is_last = true;
+  metrics_->OnFinished(summary, std::chrono::microseconds(950));
+  EXPECT_EQ(MetricValue("naiad_request_success_total{model=chat,version=1,finished_reason=length}"), 2.0);
   EXPECT_EQ(MetricValue("naiad_request_success_total{model=chat,version=1,finished_reason=stop}"), 0.0);
-  EXPECT_EQ(MetricValue(std::string("naiad_prompt_tokens_total") + kModel), 5.0);
-  EXPECT_EQ(MetricValue(std::string("naiad_generation_tokens_total") + kModel), 3.0);
-  EXPECT_EQ(MetricValue(std::string("naiad_prefix_cache_hit_tokens_total") + kModel), 2.0);
-  EXPECT_EQ(MetricValue(std::string("naiad_e2e_request_latency_seconds") + kModel), 1.0);
+  EXPECT_EQ(MetricValue(std::string("naiad_e2e_request_latency_seconds") + kModel), 2.0);
+  // Tokens are counted when a step makes them.
+  EXPECT_EQ(MetricValue(std::string("naiad_prompt_tokens_total") + kModel), 0.0);
+  EXPECT_EQ(MetricValue(std::string("naiad_generation_tokens_total") + kModel), 0.0);
+}
+
+TEST_F(ModelMetricsTest, TokensAreCountedStepByStep) {
+  Make(EngineKind::kDecoder);
+  const StepStats stats{
+      .new_tokens = 7, .prompt_tokens = 30, .cached_prompt_tokens = 16, .draft_tokens = 6, .accepted_draft_tokens = 4};
+  metrics_->OnStep(stats);
+  metrics_->OnStep(stats);
+  metrics_->OnPreemption();
+  EXPECT_EQ(MetricValue(std::string("naiad_generation_tokens_total") + kModel), 14.0);
+  EXPECT_EQ(MetricValue(std::string("naiad_prompt_tokens_total") + kModel), 60.0);
+  EXPECT_EQ(MetricValue(std::string("naiad_prefix_cache_hit_tokens_total") + kModel), 32.0);
+  EXPECT_EQ(MetricValue(std::string("naiad_spec_decode_num_draft_tokens_total") + kModel), 12.0);
+  EXPECT_EQ(MetricValue(std::string("naiad_spec_decode_num_accepted_tokens_total") + kModel), 8.0);
+  EXPECT_EQ(MetricValue(std::string("naiad_num_preemptions_total") + kModel), 1.0);
 }
 
 TEST_F(ModelMetricsTest, AFailureIsCountedByTheNameOfItsStatusAndNotAsSuccess) {
@@ -77,6 +94,9 @@ TEST_F(ModelMetricsTest, AnEncoderHasNoSeriesOfTokensOrCache) {
   Make(EngineKind::kEncoder);
   metrics_->OnLoad({.running = 1});
   metrics_->OnInterToken(std::chrono::microseconds(10));
+  metrics_->OnStep({.tokens = 8, .prompt_tokens = 8});
+  EXPECT_EQ(MetricValue(std::string("naiad_prompt_tokens_total") + kModel), 8.0);
+  EXPECT_EQ(MetricValue(std::string("naiad_spec_decode_num_draft_tokens_total") + kModel), -1.0);
   EXPECT_EQ(MetricValue(std::string("naiad_inter_token_latency_seconds") + kModel), -1.0);
   EXPECT_EQ(MetricValue(std::string("naiad_kv_cache_usage_perc") + kModel), -1.0);
   EXPECT_EQ(MetricValue(std::string("naiad_num_requests_running") + kModel), 1.0);
