@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from exporters.errors import ExportError
-from exporters.options import TASKS, WEIGHTS, ExportOptions
+from exporters.options import CUDA_BLOCK_TOKENS, DEVICES, PRECISIONS, TASKS, WEIGHTS, CudaOptions, ExportOptions
 
 EXIT_BAD_INPUT = 2
 
@@ -36,6 +36,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="precision of the weights; int8 and int4 are faster alone and less exact (default: fp32)",
     )
     parser.add_argument(
+        "--device", choices=DEVICES, default="cpu", help="what the graph runs on; cuda needs onnxruntime-gpu to serve"
+    )
+    parser.add_argument("--precision", choices=PRECISIONS, help="of a graph for cuda (default: fp16)")
+    parser.add_argument(
+        "--kv-block-tokens",
+        type=_count,
+        metavar="N",
+        help=f"positions in one block of the KV cache of a graph for cuda (default: {CUDA_BLOCK_TOKENS})",
+    )
+    parser.add_argument(
         "--repository", type=Path, default=Path("model_repository"), help="model repository (default: %(default)s)"
     )
     parser.add_argument("--force", action="store_true", help="replace an entry of the same name")
@@ -50,12 +60,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns the exit code: 0, or 2 when the input is at fault."""
     values = vars(arguments)
+    try:
+        cuda = _cuda_options(arguments)
+    except ExportError as error:
+        print(f"naiad export: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
     options = ExportOptions(
         checkpoint=arguments.checkpoint,
         name=arguments.name,
         repository=arguments.repository,
         task=arguments.task,
         weights=arguments.weights,
+        cuda=cuda,
         force=arguments.force,
         ops_library=arguments.ops_library,
         model_parameters={name: str(values[name]) for name in _MODEL_PARAMETERS if values[name] is not None},
@@ -72,7 +88,21 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"naiad export: {error.name} is not installed: pip install 'naiad[export]'", file=sys.stderr)
         return EXIT_BAD_INPUT
     print(f"{options.repository / manifest.name}: {manifest.task}, {manifest.architecture}, {manifest.precision}")
+    if "cuda_graph" in manifest.parity:
+        print(f"  cuda: {manifest.parity['cuda_graph']}")
     return 0
+
+
+def _cuda_options(arguments: argparse.Namespace) -> CudaOptions | None:
+    if arguments.device == "cpu":
+        for option in ("precision", "kv_block_tokens"):
+            if getattr(arguments, option) is not None:
+                raise ExportError(f"--{option.replace('_', '-')} is for --device cuda")
+        return None
+    if arguments.weights != "fp32":
+        raise ExportError(f"--weights {arguments.weights} is for --device cpu; choose --precision for cuda")
+    tokens = CUDA_BLOCK_TOKENS if arguments.kv_block_tokens is None else arguments.kv_block_tokens
+    return CudaOptions(arguments.precision or "fp16", tokens)
 
 
 def print_phase(phase: str, seconds: float | None) -> None:

@@ -21,7 +21,10 @@ _FILES = {
 
 @dataclass(frozen=True)
 class Manifest:
-    """The manifest; empty and None parts are left out of the file, the four reports at the end always stay."""
+    """The manifest; None parts are left out of the file, the four reports at the end always stay.
+
+    device: "cuda", or None for the CPU.
+    """
 
     name: str
     task: str
@@ -29,6 +32,7 @@ class Manifest:
     precision: str
     limits: dict[str, int]
     special_tokens: dict[str, Any]
+    device: str | None = None
     decoder: dict[str, Any] | None = None
     encoder: dict[str, Any] | None = None
     labels: list[str] | None = None

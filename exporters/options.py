@@ -10,9 +10,17 @@ from typing import Literal
 Task = Literal["generate", "embed", "classify"]
 TaskChoice = Literal["generate", "embed", "classify", "auto"]
 Weights = Literal["fp32", "int8", "int4"]
+Device = Literal["cpu", "cuda"]
+Precision = Literal["fp16", "bf16"]
 
 TASKS: tuple[TaskChoice, ...] = ("auto", "generate", "embed", "classify")
 WEIGHTS: tuple[Weights, ...] = ("fp32", "int8", "int4")
+DEVICES: tuple[Device, ...] = ("cpu", "cuda")
+PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16")
+
+# Every version of ONNX Runtime's PagedAttention takes blocks of 256 tokens. Before 1.31 its kernel took only multiples
+# of 256; later ones take any power of two from 16, but read blocks that are smaller than a tile in a slower way.
+CUDA_BLOCK_TOKENS = 256
 
 # Part of every entry: raised when the same checkpoint would be exported differently, so that old entries are redone.
 EXPORTER_VERSION = 1
@@ -23,12 +31,21 @@ def no_progress(_phase: str, _seconds: float | None) -> None:
 
 
 @dataclass(frozen=True)
+class CudaOptions:
+    """precision: of weights, activations and cache. kv_block_tokens: positions in one block, a power of two."""
+
+    precision: Precision = "fp16"
+    kv_block_tokens: int = CUDA_BLOCK_TOKENS
+
+
+@dataclass(frozen=True)
 class ExportOptions:
     """One export.
 
     checkpoint: a directory with safetensors, a .gguf file, or a hub id.
     name: of the entry; letters, digits, '_' and '-'.
     weights: precision of the served weights; why fp32 is the default is in docs/decisions/0003-default-weights.md.
+    cuda: None for a graph that runs on the CPU.
     model_parameters: written to config.pbtxt as they are (docs/contracts.md section 1).
     on_phase: called with (phase, None) when a phase starts and (phase, seconds) when it ends.
     """
@@ -38,6 +55,7 @@ class ExportOptions:
     repository: Path = Path("model_repository")
     task: TaskChoice = "auto"
     weights: Weights = "fp32"
+    cuda: CudaOptions | None = None
     force: bool = False
     ops_library: Path | None = None
     model_parameters: dict[str, str] = field(default_factory=dict)

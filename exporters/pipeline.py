@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from exporters.cuda_graph import check_cuda, to_cuda
 from exporters.decoder_graph import DecoderShape, decoder_shape, export_decoder
 from exporters.encoder_graph import EncoderShape, encoder_shape, export_encoder
 from exporters.encoder_heads import activation, labels, pooling, trained_length_tokens, training_report
@@ -21,13 +22,14 @@ from exporters.gguf_cache import parsed_once
 from exporters.loading import choose_task, load_model, load_tokenizer, reference_attention
 from exporters.manifest import MANIFEST_FILE, Manifest, describe_files
 from exporters.optimise import optimise
-from exporters.options import EXPORTER_VERSION, ExportOptions, Task, Weights
+from exporters.options import EXPORTER_VERSION, Device, ExportOptions, Task, Weights
 from exporters.quality import check_perplexity, perplexity, quality_text
 from exporters.quantise import quantise
-from exporters.runtime import find_ops_library, open_session
+from exporters.runtime import PagedDecoder, find_ops_library, open_session
 from exporters.source import Source, find_source, first_line, source_hash
 from exporters.tokenizer_files import special_tokens, write_tokenizer
 from exporters.triton_config import triton_config
+from exporters.verify_cuda import blocks_needed, verify_cuda
 from exporters.verify_decoder import verify_decoder
 from exporters.verify_encoder import compare_quantised, verify_encoder
 from exporters.writer import publish, refuse_existing, staging
@@ -64,6 +66,8 @@ def export_checkpoint(options: ExportOptions) -> Manifest:
     refuse_existing(options.repository, options.name, options.force)
     source = find_source(options.checkpoint)
     task = choose_task(source, options.task)
+    if options.cuda and (task != "generate" or options.weights != "fp32"):
+        raise ExportError("only decoders with unquantised weights can be exported for cuda")
     export = _Export(options, source, task, options.weights, find_ops_library(options.ops_library))
     with _quiet_libraries(), staging(options.repository, options.name) as folder:
         with _phase(options, "load"), parsed_once():
@@ -118,6 +122,8 @@ def _load(export: _Export) -> None:
     export.tokenizer = load_tokenizer(export.source)
     if export.task == "generate":
         export.shape = decoder_shape(export.model.config)
+        if export.options.cuda:
+            check_cuda(export.shape, export.options.cuda)
     else:
         export.shape = encoder_shape(export.model, trained_length_tokens(export.source.directory))
     ids = export.tokenizer(quality_text(), add_special_tokens=False, truncation=False)["input_ids"]
@@ -148,7 +154,7 @@ def _trace(export: _Export) -> Any:
 def _verify_and_quantise(export: _Export, graph: Any, folder: Path) -> Manifest:
     """Verifies the float graph first; the quantised one is then measured against it."""
     quantised = export.weights != "fp32"
-    float_folder = folder / (_FLOAT_FOLDER if quantised else "1")
+    float_folder = folder / (_FLOAT_FOLDER if quantised or export.options.cuda else "1")
     _save(graph, float_folder)
     with _phase(export.options, "verify"):
         session = open_session(float_folder / _GRAPH, export.ops_library)
@@ -166,8 +172,23 @@ def _verify_and_quantise(export: _Export, graph: Any, folder: Path) -> Manifest:
             small = open_session(folder / "1" / _GRAPH, export.ops_library)
             quality |= _measure_quantised(export, session, small, quality)
         del small
+    if export.options.cuda:
+        with _phase(export.options, "cuda"):
+            parity |= _write_cuda_graph(export, graph, session, folder / "1")
+    if float_folder.name == _FLOAT_FOLDER:
         shutil.rmtree(float_folder)
     return _manifest(export, parity, quality)
+
+
+def _write_cuda_graph(export: _Export, graph: Any, session: Any, folder: Path) -> dict[str, Any]:
+    """Rewrites and saves the verified graph; returns what the parity report says about the result."""
+    options, float_shape = export.options.cuda, export.shape
+    assert options is not None and export.text_ids is not None
+    export.shape = to_cuda(graph, float_shape, options)
+    _save(graph, folder)
+    reference = PagedDecoder(session, float_shape, blocks_needed(float_shape))
+    found = verify_cuda(folder / _GRAPH, export.shape, options.precision, reference, export.text_ids)
+    return {"graph": "float32 on the CPU, from which the graph for cuda was made", **found}
 
 
 def _verify(export: _Export, session: Any) -> dict[str, Any]:
@@ -217,12 +238,13 @@ def _manifest(export: _Export, parity: dict[str, Any], quality: dict[str, Any]) 
         name=export.options.name,
         task=export.task,
         architecture=str(config.model_type),
-        precision=export.weights,
+        precision=export.options.cuda.precision if export.options.cuda else export.weights,
         limits={
             "context_length_tokens": shape.context_length_tokens,
             "vocabulary_size": shape.vocabulary_size,
         },
         special_tokens=special_tokens(export.model, export.tokenizer),
+        device="cuda" if export.options.cuda else None,
         decoder=_decoder_section(shape) if export.task == "generate" else None,
         encoder=_encoder_section(export, shape) if export.task != "generate" else None,
         labels=labels(config) if export.task == "classify" else None,
@@ -254,7 +276,8 @@ def _encoder_section(export: _Export, shape: EncoderShape) -> dict[str, Any]:
 def _write_texts(export: _Export, manifest: Manifest, folder: Path) -> None:
     write_tokenizer(export.tokenizer, folder)
     width = len(manifest.labels) if manifest.labels else getattr(export.shape, "hidden_size", 0)
-    config = triton_config(export.options.name, export.task, width, export.options.model_parameters)
+    device: Device = "cuda" if export.options.cuda else "cpu"
+    config = triton_config(export.options.name, export.task, width, export.options.model_parameters, device)
     (folder / "config.pbtxt").write_text(config, encoding="utf-8")
     manifest.files.update(describe_files(folder))
     (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")

@@ -56,16 +56,20 @@ class PagedDecoder:
     """Steps a decoder graph over packed tokens, with its own pool of blocks."""
 
     def __init__(self, session: Any, shape: DecoderShape, num_blocks: int) -> None:
-        import onnxruntime
-
         self._session, self._shape = session, shape
         self._free = list(range(num_blocks))
-        size = (num_blocks, shape.num_kv_heads, shape.kv_block_tokens, shape.head_size)
         self._caches = {
-            f"{kind}_cache{{}}.{layer}": onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(size, np.float32))
+            f"{kind}_cache{{}}.{layer}": self._new_cache(num_blocks)
             for kind in ("key", "value")
             for layer in range(shape.num_layers)
         }
+
+    def _new_cache(self, num_blocks: int) -> Any:
+        import onnxruntime
+
+        shape = self._shape
+        size = (num_blocks, shape.num_kv_heads, shape.kv_block_tokens, shape.head_size)
+        return onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(size, np.float32))
 
     def open(self, length_tokens: int) -> CachedSequence:
         """A sequence with room for `length_tokens`."""

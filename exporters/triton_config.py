@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from exporters.options import Task
+from exporters.options import Device, Task
 
 # Tensors of docs/contracts.md section 3: (name, Triton type, dims, optional).
 _GENERATE_INPUTS = (
@@ -29,7 +29,16 @@ _ENCODER_INPUTS = (
 )
 
 
-def triton_config(name: str, task: Task, output_width: int, parameters: Mapping[str, str]) -> str:
+# One engine a model; of several GPUs Triton would make an instance each, so one is named.
+_INSTANCE_GROUPS: dict[Device, str] = {
+    "cpu": "instance_group [ { count: 1, kind: KIND_CPU } ]",
+    "cuda": "instance_group [ { count: 1, kind: KIND_GPU, gpus: [ 0 ] } ]",
+}
+
+
+def triton_config(
+    name: str, task: Task, output_width: int, parameters: Mapping[str, str], device: Device = "cpu"
+) -> str:
     """The file's text. output_width: hidden size for embed, number of labels for classify, unused for generate."""
     inputs: tuple[tuple[str, str, list[int], bool], ...] = _ENCODER_INPUTS
     outputs: tuple[tuple[str, str, list[int]], ...]
@@ -48,7 +57,7 @@ def triton_config(name: str, task: Task, output_width: int, parameters: Mapping[
         "max_batch_size: 0",
         _list("input", [_tensor(tensor, kind, dims, optional) for tensor, kind, dims, optional in inputs]),
         _list("output", [_tensor(tensor, kind, dims, False) for tensor, kind, dims in outputs]),
-        "instance_group [ { count: 1, kind: KIND_CPU } ]",
+        _INSTANCE_GROUPS[device],
     ]
     if task == "generate":
         blocks.insert(3, "model_transaction_policy { decoupled: true }")
