@@ -39,11 +39,14 @@ void ReadFiles(FieldReader& manifest, ModelConfig* config) {
 
 void ReadDecoder(FieldReader& manifest, ModelConfig* config) {
   FieldReader decoder = manifest.Object("decoder");
-  decoder.AllowOnly({"num_layers", "num_kv_heads", "head_size", "kv_block_tokens"});
+  decoder.AllowOnly({"num_layers", "num_kv_heads", "head_size", "kv_block_tokens", "kv_cache_type"});
   config->decoder.num_layers = decoder.Int32("num_layers", {1, 1024});
   config->decoder.num_kv_heads = decoder.Int32("num_kv_heads", {1, 1024});
   config->decoder.head_size = decoder.Int32("head_size", {1, 1024});
   config->decoder.kv_block_tokens = decoder.Int32("kv_block_tokens", {1, 1024});
+  if (decoder.Has("kv_cache_type") && decoder.OneOf("kv_cache_type", {"float", "int8"}) == "int8") {
+    config->decoder.kv_cache_type = KvCacheType::kInt8;
+  }
 }
 
 void ReadEncoder(FieldReader& manifest, ModelConfig* config) {

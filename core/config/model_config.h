@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cache/kv_cache_type.h"
 #include "engine/status.h"
 
 namespace naiad {
@@ -22,6 +23,7 @@ struct DecoderConfig {
   int32_t num_kv_heads = 0;
   int32_t head_size = 0;
   int32_t kv_block_tokens = 0;
+  KvCacheType kv_cache_type = KvCacheType::kFloat;
 };
 
 // Set for Task::kEmbed and Task::kClassify.

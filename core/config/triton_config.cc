@@ -115,8 +115,8 @@ void CheckDecoupled(FieldReader& reader, Task task) {
 
 // Memory of one KV block over all layers: keys and values.
 int64_t BlockBytes(const DecoderConfig& decoder) {
-  return int64_t{2} * static_cast<int64_t>(sizeof(float)) * decoder.num_layers * decoder.num_kv_heads *
-         decoder.head_size * decoder.kv_block_tokens;
+  return int64_t{2} * decoder.num_layers * decoder.num_kv_heads * decoder.kv_block_tokens *
+         KvRowBytes(decoder.kv_cache_type, decoder.head_size);
 }
 
 struct RealRange {

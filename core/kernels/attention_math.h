@@ -35,6 +35,16 @@ struct AttentionMath {
   // outputs[r] = outputs[r] * corrections[r] + sum over j of weights[r * kMaxTileTokens + j] * (values + j * stride).
   void (*accumulate)(const float* weights, const float* corrections, int32_t rows, const float* values,
                      ptrdiff_t stride, int32_t count, int32_t head_size, float* const* outputs);
+
+  // The same two over 8-bit rows (quantised_row.h), with the stride in bytes.
+  void (*scores_int8)(const float* const* queries, int32_t rows, const uint8_t* keys, ptrdiff_t stride, int32_t count,
+                      int32_t head_size, float* scores);
+  void (*accumulate_int8)(const float* weights, const float* corrections, int32_t rows, const uint8_t* values,
+                          ptrdiff_t stride, int32_t count, int32_t head_size, float* const* outputs);
+
+  // Writes one 8-bit row, the same bits at every level. A row that is not finite gets the scale NaN, so that whatever
+  // attends to it shows it.
+  void (*quantise_row)(const float* from, int32_t head_size, uint8_t* row);
 };
 
 const AttentionMath& AttentionMathFor(SimdLevel level);

@@ -2,9 +2,11 @@
 // here.
 #include <immintrin.h>
 
+#include <cstring>
 #include <limits>
 
 #include "kernels/attention_math.h"
+#include "kernels/quantised_row.h"
 
 namespace naiad {
 namespace {
@@ -71,10 +73,24 @@ __m256 Tanh(__m256 x) {
   return _mm256_or_ps(_mm256_blendv_ps(small, large, is_large), sign);
 }
 
+// Eight elements of a key or value as floats: a float row's own, or the values of an 8-bit row without its scale.
+__m256 Load(const float* from) { return _mm256_loadu_ps(from); }
+__m256 Load(const uint8_t* from) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
+}
+
+// The first `count` (1 .. 7) elements, then zeros.
+__m256 LoadPart(const float* from, int32_t count) { return _mm256_maskload_ps(from, LaneMask(count)); }
+__m256 LoadPart(const uint8_t* from, int32_t count) {
+  std::int64_t bytes = 0;
+  std::memcpy(&bytes, from, static_cast<size_t>(count));
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(bytes)));
+}
+
 // kRows x kKeys dot products at once. Each has one accumulator, filled in the order of d, so that its bits do not
 // depend on kRows and kKeys.
-template <int kRows, int kKeys>
-void ScoresBlock(const float* const* queries, const float* keys, ptrdiff_t stride, int32_t head_size, float* scores) {
+template <int kRows, int kKeys, typename Element>
+void ScoresBlock(const float* const* queries, const Element* keys, ptrdiff_t stride, int32_t head_size, float* scores) {
   __m256 sums[kRows][kKeys];
   for (int r = 0; r < kRows; ++r) {
     for (int k = 0; k < kKeys; ++k) sums[r][k] = _mm256_setzero_ps();
@@ -82,18 +98,18 @@ void ScoresBlock(const float* const* queries, const float* keys, ptrdiff_t strid
   int32_t d = 0;
   for (; d + kLanes <= head_size; d += kLanes) {
     __m256 key[kKeys];
-    for (int k = 0; k < kKeys; ++k) key[k] = _mm256_loadu_ps(keys + k * stride + d);
+    for (int k = 0; k < kKeys; ++k) key[k] = Load(keys + k * stride + d);
     for (int r = 0; r < kRows; ++r) {
       const __m256 query = _mm256_loadu_ps(queries[r] + d);
       for (int k = 0; k < kKeys; ++k) sums[r][k] = _mm256_fmadd_ps(query, key[k], sums[r][k]);
     }
   }
   if (d < head_size) {
-    const __m256i mask = LaneMask(head_size - d);
+    const int32_t rest = head_size - d;
     for (int r = 0; r < kRows; ++r) {
-      const __m256 query = _mm256_maskload_ps(queries[r] + d, mask);
+      const __m256 query = LoadPart(queries[r] + d, rest);
       for (int k = 0; k < kKeys; ++k) {
-        sums[r][k] = _mm256_fmadd_ps(query, _mm256_maskload_ps(keys + k * stride + d, mask), sums[r][k]);
+        sums[r][k] = _mm256_fmadd_ps(query, LoadPart(keys + k * stride + d, rest), sums[r][k]);
       }
     }
   }
@@ -102,8 +118,8 @@ void ScoresBlock(const float* const* queries, const float* keys, ptrdiff_t strid
   }
 }
 
-template <int kRows, int kKeys>
-void ScoresRows(const float* const* queries, const float* keys, ptrdiff_t stride, int32_t count, int32_t head_size,
+template <int kRows, int kKeys, typename Element>
+void ScoresRows(const float* const* queries, const Element* keys, ptrdiff_t stride, int32_t count, int32_t head_size,
                 float* scores) {
   int32_t j = 0;
   for (; j + kKeys <= count; j += kKeys) {
@@ -112,7 +128,8 @@ void ScoresRows(const float* const* queries, const float* keys, ptrdiff_t stride
   for (; j < count; ++j) ScoresBlock<kRows, 1>(queries, keys + j * stride, stride, head_size, scores + j);
 }
 
-void Scores(const float* const* queries, int32_t rows, const float* keys, ptrdiff_t stride, int32_t count,
+template <typename Element>
+void Scores(const float* const* queries, int32_t rows, const Element* keys, ptrdiff_t stride, int32_t count,
             int32_t head_size, float* scores) {
   // 16 registers: kRows * kKeys sums, kKeys keys and one query.
   switch (rows) {
@@ -160,8 +177,8 @@ float Weights(float* scores, int32_t count, float scale, float softcap, SoftmaxS
 }
 
 // kRows x (kVectors * 8) outputs from offset d on; per output the order is that of j, whatever kRows and kVectors are.
-template <int kRows, int kVectors>
-void AccumulateBlock(const float* weights, const float* corrections, const float* values, ptrdiff_t stride,
+template <int kRows, int kVectors, typename Element>
+void AccumulateBlock(const float* weights, const float* corrections, const Element* values, ptrdiff_t stride,
                      int32_t count, int32_t d, float* const* outputs) {
   __m256 sums[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
@@ -172,7 +189,7 @@ void AccumulateBlock(const float* weights, const float* corrections, const float
   }
   for (int32_t j = 0; j < count; ++j) {
     __m256 value[kVectors];
-    for (int v = 0; v < kVectors; ++v) value[v] = _mm256_loadu_ps(values + j * stride + d + v * kLanes);
+    for (int v = 0; v < kVectors; ++v) value[v] = Load(values + j * stride + d + v * kLanes);
     for (int r = 0; r < kRows; ++r) {
       const __m256 weight = _mm256_broadcast_ss(weights + r * kMaxTileTokens + j);
       for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm256_fmadd_ps(weight, value[v], sums[r][v]);
@@ -184,22 +201,22 @@ void AccumulateBlock(const float* weights, const float* corrections, const float
 }
 
 // The last head_size % 8 outputs.
-template <int kRows>
-void AccumulateTail(const float* weights, const float* corrections, const float* values, ptrdiff_t stride,
+template <int kRows, typename Element>
+void AccumulateTail(const float* weights, const float* corrections, const Element* values, ptrdiff_t stride,
                     int32_t count, int32_t d, int32_t head_size, float* const* outputs) {
   const __m256i mask = LaneMask(head_size - d);
   for (int r = 0; r < kRows; ++r) {
     __m256 sum = _mm256_mul_ps(_mm256_maskload_ps(outputs[r] + d, mask), _mm256_set1_ps(corrections[r]));
     for (int32_t j = 0; j < count; ++j) {
       const __m256 weight = _mm256_broadcast_ss(weights + r * kMaxTileTokens + j);
-      sum = _mm256_fmadd_ps(weight, _mm256_maskload_ps(values + j * stride + d, mask), sum);
+      sum = _mm256_fmadd_ps(weight, LoadPart(values + j * stride + d, head_size - d), sum);
     }
     _mm256_maskstore_ps(outputs[r] + d, mask, sum);
   }
 }
 
-template <int kRows, int kVectors>
-void AccumulateRows(const float* weights, const float* corrections, const float* values, ptrdiff_t stride,
+template <int kRows, int kVectors, typename Element>
+void AccumulateRows(const float* weights, const float* corrections, const Element* values, ptrdiff_t stride,
                     int32_t count, int32_t head_size, float* const* outputs) {
   int32_t d = 0;
   for (; d + kVectors * kLanes <= head_size; d += kVectors * kLanes) {
@@ -211,7 +228,8 @@ void AccumulateRows(const float* weights, const float* corrections, const float*
   if (d < head_size) AccumulateTail<kRows>(weights, corrections, values, stride, count, d, head_size, outputs);
 }
 
-void Accumulate(const float* weights, const float* corrections, int32_t rows, const float* values, ptrdiff_t stride,
+template <typename Element>
+void Accumulate(const float* weights, const float* corrections, int32_t rows, const Element* values, ptrdiff_t stride,
                 int32_t count, int32_t head_size, float* const* outputs) {
   // 16 registers: kRows * kVectors sums, kVectors values and one weight.
   switch (rows) {
@@ -226,10 +244,71 @@ void Accumulate(const float* weights, const float* corrections, int32_t rows, co
   }
 }
 
+void ScoresInt8(const float* const* queries, int32_t rows, const uint8_t* keys, ptrdiff_t stride, int32_t count,
+                int32_t head_size, float* scores) {
+  Scores<uint8_t>(queries, rows, keys, stride, count, head_size, scores);
+  for (int32_t j = 0; j < count; ++j) {
+    const float scale = RowScale(keys + j * stride, head_size);
+    for (int32_t r = 0; r < rows; ++r) scores[r * kMaxTileTokens + j] *= scale;
+  }
+}
+
+void AccumulateInt8(const float* weights, const float* corrections, int32_t rows, const uint8_t* values,
+                    ptrdiff_t stride, int32_t count, int32_t head_size, float* const* outputs) {
+  alignas(32) float scaled[kMaxStripRows * kMaxTileTokens];
+  for (int32_t j = 0; j < count; ++j) {
+    const float scale = RowScale(values + j * stride, head_size);
+    for (int32_t r = 0; r < rows; ++r) {
+      scaled[r * kMaxTileTokens + j] = weights[r * kMaxTileTokens + j] * scale;
+    }
+  }
+  Accumulate<uint8_t>(scaled, corrections, rows, values, stride, count, head_size, outputs);
+}
+
+// Eight floats, times `inverse` and rounded, as signed bytes.
+std::int64_t QuantisedBytes(__m256 values, __m256 inverse) {
+  const __m256i integers = _mm256_cvtps_epi32(_mm256_mul_ps(values, inverse));
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(integers), _mm256_extracti128_si256(integers, 1));
+  return _mm_cvtsi128_si64(_mm_packs_epi16(words, words));
+}
+
+void QuantiseRow(const float* from, int32_t head_size, uint8_t* row) {
+  const __m256 sign = _mm256_set1_ps(-0.0F);
+  const __m256 infinity = _mm256_set1_ps(std::numeric_limits<float>::infinity());
+  const int32_t whole = head_size - head_size % kLanes;
+  const int32_t rest = head_size - whole;
+  __m256 magnitudes = _mm256_setzero_ps();
+  __m256 infinite = _mm256_setzero_ps();  // Lanes in which there was an infinity or a NaN.
+  const auto see = [&](__m256 values) {
+    const __m256 magnitude = _mm256_andnot_ps(sign, values);
+    infinite = _mm256_or_ps(infinite, _mm256_cmp_ps(magnitude, infinity, _CMP_NLT_UQ));
+    magnitudes = _mm256_max_ps(magnitudes, magnitude);
+  };
+  for (int32_t d = 0; d < whole; d += kLanes) see(Load(from + d));
+  if (rest > 0) see(LoadPart(from + whole, rest));
+  const bool finite = _mm256_movemask_ps(infinite) == 0;
+  const float magnitude = finite ? HorizontalMax(magnitudes) : 0.0F;
+  if (magnitude < kSmallestMagnitude) {
+    std::memset(row, 0, static_cast<size_t>(head_size));
+    return SetRowScale(row, head_size, finite ? 0.0F : std::numeric_limits<float>::quiet_NaN());
+  }
+  const __m256 inverse = _mm256_set1_ps(kMaxQuantised / magnitude);
+  for (int32_t d = 0; d < whole; d += kLanes) {
+    const std::int64_t bytes = QuantisedBytes(Load(from + d), inverse);
+    std::memcpy(row + d, &bytes, sizeof(bytes));
+  }
+  if (rest > 0) {
+    const std::int64_t bytes = QuantisedBytes(LoadPart(from + whole, rest), inverse);
+    std::memcpy(row + whole, &bytes, static_cast<size_t>(rest));
+  }
+  SetRowScale(row, head_size, magnitude / kMaxQuantised);
+}
+
 }  // namespace
 
 const AttentionMath& Avx2AttentionMath() {
-  static constexpr AttentionMath kMath{Scores, Weights, Accumulate};
+  static constexpr AttentionMath kMath{Scores<float>, Weights,        Accumulate<float>,
+                                       ScoresInt8,    AccumulateInt8, QuantiseRow};
   return kMath;
 }
 

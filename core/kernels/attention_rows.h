@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 #include "kernels/attention_math.h"
 
@@ -29,11 +30,12 @@ struct AttentionRow {
   int32_t last_position = 0;
 };
 
-// Keys and values of `count` consecutive positions of one KV head; each position is `stride` floats after the one
-// before.
+// Keys and values of `count` consecutive positions of one KV head; each position is `stride` elements after the one
+// before. Element: float, or uint8_t for 8-bit rows (quantised_row.h).
+template <typename Element>
 struct KeyValueTile {
-  const float* keys = nullptr;
-  const float* values = nullptr;
+  const Element* keys = nullptr;
+  const Element* values = nullptr;
   ptrdiff_t stride = 0;
   int32_t first_position = 0;
   int32_t count = 0;  // 1 .. kMaxTileTokens
@@ -43,9 +45,22 @@ inline constexpr int32_t kMaxRowsPerPass = 64;
 
 namespace attention_internal {
 
+// The inner loops for one kind of rows.
+template <typename Element>
+auto ScoresOf(const AttentionMath& math) {
+  if constexpr (std::is_same_v<Element, float>) return math.scores;
+  if constexpr (std::is_same_v<Element, uint8_t>) return math.scores_int8;
+}
+template <typename Element>
+auto AccumulateOf(const AttentionMath& math) {
+  if constexpr (std::is_same_v<Element, float>) return math.accumulate;
+  if constexpr (std::is_same_v<Element, uint8_t>) return math.accumulate_int8;
+}
+
 // One tile for up to kMaxStripRows rows that see the same part of it: positions begin .. end-1, counted from its start.
-inline void AttendStrip(const AttentionMath& math, const AttentionLayer& layer, std::span<const AttentionRow> rows,
-                        std::span<SoftmaxState> states, const KeyValueTile& tile, int32_t begin, int32_t end) {
+template <typename Element>
+void AttendStrip(const AttentionMath& math, const AttentionLayer& layer, std::span<const AttentionRow> rows,
+                 std::span<SoftmaxState> states, const KeyValueTile<Element>& tile, int32_t begin, int32_t end) {
   const int32_t strip = static_cast<int32_t>(rows.size());
   const ptrdiff_t offset = begin * tile.stride;
   std::array<const float*, kMaxStripRows> queries{};
@@ -56,13 +71,14 @@ inline void AttendStrip(const AttentionMath& math, const AttentionLayer& layer, 
     queries[r] = rows[r].query;
     outputs[r] = rows[r].output;
   }
-  math.scores(queries.data(), strip, tile.keys + offset, tile.stride, end - begin, layer.head_size, scores.data());
+  ScoresOf<Element>(math)(queries.data(), strip, tile.keys + offset, tile.stride, end - begin, layer.head_size,
+                          scores.data());
   for (size_t r = 0; r < rows.size(); ++r) {
     corrections[r] =
         math.weights(scores.data() + r * kMaxTileTokens, end - begin, layer.scale, layer.softcap, &states[r]);
   }
-  math.accumulate(scores.data(), corrections.data(), strip, tile.values + offset, tile.stride, end - begin,
-                  layer.head_size, outputs.data());
+  AccumulateOf<Element>(math)(scores.data(), corrections.data(), strip, tile.values + offset, tile.stride, end - begin,
+                              layer.head_size, outputs.data());
 }
 
 }  // namespace attention_internal
@@ -82,7 +98,7 @@ void AttendRows(const AttentionMath& math, const AttentionLayer& layer, std::spa
     std::fill_n(row.output, layer.head_size, 0.0F);
   }
   while (position <= last_position) {
-    const KeyValueTile tile = tile_of(position);
+    const auto tile = tile_of(position);
     const auto begin_of = [&](const AttentionRow& row) {
       return std::max(row.first_position - tile.first_position, 0);
     };

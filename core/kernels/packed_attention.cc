@@ -39,8 +39,8 @@ Status PackedAttention(const PackedAttentionArgs& args, const AttentionMath& mat
     AttendRows(math, args.layer, rows, [&](int32_t position) {
       const int32_t first = position - position % kMaxTileTokens;
       const ptrdiff_t offset = base + first * stride;
-      return KeyValueTile{args.key.data() + offset, args.value.data() + offset, stride, first,
-                          std::min(kMaxTileTokens, length - first)};
+      return KeyValueTile<float>{args.key.data() + offset, args.value.data() + offset, stride, first,
+                                 std::min(kMaxTileTokens, length - first)};
     });
   };
   ForEachRowPass(args.layer, args.cu_seqlens, args.query.data(), args.output.data(), range_of, attend, parallel_for);

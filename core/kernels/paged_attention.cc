@@ -12,11 +12,13 @@ namespace {
 // Copies smaller than this are not worth waking threads for.
 constexpr int64_t kMinParallelCopyFloats = 65536;
 
-Status CheckSizes(const PagedAttentionArgs& args, int64_t tokens) {
+template <typename Element>
+Status CheckSizes(const PagedAttentionArgs<Element>& args, int64_t tokens) {
   const AttentionLayer& layer = args.layer;
   const int64_t kv_width = int64_t{layer.num_kv_heads} * layer.head_size;
   const int64_t sequences = static_cast<int64_t>(args.past_lens.size());
-  const int64_t cache_size = int64_t{args.num_blocks} * args.block_tokens * kv_width;
+  const int64_t cache_size =
+      int64_t{args.num_blocks} * args.block_tokens * layer.num_kv_heads * CacheRowElements<Element>(layer.head_size);
   if (args.block_tokens < 1) return Status::InvalidArgument("block_tokens must be at least 1");
   if (Status s = CheckSize("query", args.query.size(), tokens * layer.num_heads * layer.head_size); !s.ok()) return s;
   if (Status s = CheckSize("key", args.key.size(), tokens * kv_width); !s.ok()) return s;
@@ -29,7 +31,8 @@ Status CheckSizes(const PagedAttentionArgs& args, int64_t tokens) {
 }
 
 // Every block that sequence `s` reads or writes has to be in the pool.
-Status CheckBlocks(const PagedAttentionArgs& args, size_t s) {
+template <typename Element>
+Status CheckBlocks(const PagedAttentionArgs<Element>& args, size_t s) {
   const int64_t new_tokens = args.cu_seqlens[s + 1] - args.cu_seqlens[s];
   if (new_tokens == 0) return Status::Ok();
   const std::string sequence = "sequence " + std::to_string(s);
@@ -49,36 +52,48 @@ Status CheckBlocks(const PagedAttentionArgs& args, size_t s) {
   return Status::Ok();
 }
 
-// Offset into the cache of one position of one sequence's KV head.
-ptrdiff_t CacheOffset(const PagedAttentionArgs& args, int32_t sequence, int32_t kv_head, int32_t position) {
+// Offset into the cache of the row of one position of one sequence's KV head.
+template <typename Element>
+ptrdiff_t CacheOffset(const PagedAttentionArgs<Element>& args, int32_t sequence, int32_t kv_head, int32_t position) {
   const int64_t column = position / args.block_tokens;
   const int64_t block = args.block_table[static_cast<size_t>(int64_t{sequence} * args.block_columns + column)];
   const int64_t slot = (block * args.layer.num_kv_heads + kv_head) * args.block_tokens + position % args.block_tokens;
-  return slot * args.layer.head_size;
+  return slot * CacheRowElements<Element>(args.layer.head_size);
 }
 
-void WriteToken(const PagedAttentionArgs& args, int32_t sequence, int32_t token) {
+void WriteRow(const AttentionMath&, const float* from, int32_t head_size, float* row) {
+  std::copy_n(from, head_size, row);
+}
+void WriteRow(const AttentionMath& math, const float* from, int32_t head_size, uint8_t* row) {
+  math.quantise_row(from, head_size, row);
+}
+
+template <typename Element>
+void WriteToken(const PagedAttentionArgs<Element>& args, const AttentionMath& math, int32_t sequence, int32_t token) {
   const int32_t head_size = args.layer.head_size;
   const int32_t position = args.past_lens[sequence] + token - args.cu_seqlens[sequence];
   for (int32_t head = 0; head < args.layer.num_kv_heads; ++head) {
     const ptrdiff_t from = (int64_t{token} * args.layer.num_kv_heads + head) * head_size;
     const ptrdiff_t to = CacheOffset(args, sequence, head, position);
-    std::copy_n(args.key.data() + from, head_size, args.key_cache.data() + to);
-    std::copy_n(args.value.data() + from, head_size, args.value_cache.data() + to);
+    WriteRow(math, args.key.data() + from, head_size, args.key_cache.data() + to);
+    WriteRow(math, args.value.data() + from, head_size, args.value_cache.data() + to);
   }
 }
 
-void WriteNewTokens(const PagedAttentionArgs& args, const ParallelFor& parallel_for) {
+template <typename Element>
+void WriteNewTokens(const PagedAttentionArgs<Element>& args, const AttentionMath& math,
+                    const ParallelFor& parallel_for) {
   const bool parallel = static_cast<int64_t>(args.key.size()) >= kMinParallelCopyFloats;
   const auto write_sequence = [&](size_t s) {
-    for (int32_t t = args.cu_seqlens[s]; t < args.cu_seqlens[s + 1]; ++t) WriteToken(args, static_cast<int32_t>(s), t);
+    for (int32_t t = args.cu_seqlens[s]; t < args.cu_seqlens[s + 1]; ++t) {
+      WriteToken(args, math, static_cast<int32_t>(s), t);
+    }
   };
   (parallel ? parallel_for : ParallelFor(SerialFor))(args.past_lens.size(), write_sequence);
 }
 
-}  // namespace
-
-Status PagedAttention(const PagedAttentionArgs& args, const AttentionMath& math, const ParallelFor& parallel_for) {
+template <typename Element>
+Status Attend(const PagedAttentionArgs<Element>& args, const AttentionMath& math, const ParallelFor& parallel_for) {
   if (Status s = CheckLayer(args.layer); !s.ok()) return s;
   const int64_t tokens = args.cu_seqlens.empty() ? 0 : args.cu_seqlens.back();
   if (Status s = CheckSizes(args, tokens); !s.ok()) return s;
@@ -87,7 +102,7 @@ Status PagedAttention(const PagedAttentionArgs& args, const AttentionMath& math,
     if (Status s = CheckBlocks(args, i); !s.ok()) return s;
   }
 
-  WriteNewTokens(args, parallel_for);
+  WriteNewTokens(args, math, parallel_for);
 
   const auto range_of = [&](int32_t sequence, int32_t token) {
     const int32_t position = args.past_lens[sequence] + token - args.cu_seqlens[sequence];
@@ -101,12 +116,24 @@ Status PagedAttention(const PagedAttentionArgs& args, const AttentionMath& math,
       const int32_t first = position - in_tile;
       const ptrdiff_t offset = CacheOffset(args, task.sequence, task.kv_head, first);
       const int32_t count = std::min(kMaxTileTokens, args.block_tokens - (in_block - in_tile));
-      return KeyValueTile{args.key_cache.data() + offset, args.value_cache.data() + offset, args.layer.head_size, first,
-                          count};
+      return KeyValueTile<Element>{args.key_cache.data() + offset, args.value_cache.data() + offset,
+                                   CacheRowElements<Element>(args.layer.head_size), first, count};
     });
   };
   ForEachRowPass(args.layer, args.cu_seqlens, args.query.data(), args.output.data(), range_of, attend, parallel_for);
   return Status::Ok();
+}
+
+}  // namespace
+
+Status PagedAttention(const PagedAttentionArgs<float>& args, const AttentionMath& math,
+                      const ParallelFor& parallel_for) {
+  return Attend(args, math, parallel_for);
+}
+
+Status PagedAttention(const PagedAttentionArgs<uint8_t>& args, const AttentionMath& math,
+                      const ParallelFor& parallel_for) {
+  return Attend(args, math, parallel_for);
 }
 
 }  // namespace naiad

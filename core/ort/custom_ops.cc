@@ -10,9 +10,11 @@ namespace {
 struct OpDomain {
   OpDomain() {
     domain.Add(&paged_attention);
+    domain.Add(&paged_attention_int8);
     domain.Add(&packed_attention);
   }
-  PagedAttentionOp paged_attention;
+  PagedAttentionOp<float> paged_attention;
+  PagedAttentionOp<uint8_t> paged_attention_int8;
   PackedAttentionOp packed_attention;
   Ort::CustomOpDomain domain{"naiad"};
 };

@@ -16,8 +16,15 @@ namespace {
 
 std::string CacheName(const std::string& prefix, int32_t layer) { return prefix + std::to_string(layer); }
 
+ONNXTensorElementDataType CacheElementType(const DecoderGraph& graph) {
+  return graph.kv_cache_type == KvCacheType::kInt8 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8
+                                                   : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+}
+
 std::vector<int64_t> CacheDims(const DecoderGraph& graph, int64_t num_blocks) {
-  return {num_blocks, graph.num_kv_heads, graph.kv_block_tokens, graph.head_size};
+  const bool bytes = graph.kv_cache_type == KvCacheType::kInt8;
+  const int64_t row_elements = bytes ? KvRowBytes(graph.kv_cache_type, graph.head_size) : graph.head_size;
+  return {num_blocks, graph.num_kv_heads, graph.kv_block_tokens, row_elements};
 }
 
 // The inputs and outputs of docs/contracts.md section 2.
@@ -32,11 +39,12 @@ Status CheckDecoderGraph(const DecoderGraph& graph, const Ort::Session& session)
   };
   std::vector<TensorSpec> outputs = {{"logits", kFloat, {kAnySize, graph.vocabulary_size}}};
   for (int32_t layer = 0; layer < graph.num_layers; ++layer) {
+    const ONNXTensorElementDataType type = CacheElementType(graph);
     const std::vector<int64_t> dims = CacheDims(graph, kAnySize);
-    inputs.push_back({CacheName("key_cache.", layer), kFloat, dims});
-    inputs.push_back({CacheName("value_cache.", layer), kFloat, dims});
-    outputs.push_back({CacheName("key_cache_out.", layer), kFloat, dims});
-    outputs.push_back({CacheName("value_cache_out.", layer), kFloat, dims});
+    inputs.push_back({CacheName("key_cache.", layer), type, dims});
+    inputs.push_back({CacheName("value_cache.", layer), type, dims});
+    outputs.push_back({CacheName("key_cache_out.", layer), type, dims});
+    outputs.push_back({CacheName("value_cache_out.", layer), type, dims});
   }
   return CheckGraph(graph.graph_path, session, inputs, outputs);
 }
@@ -51,10 +59,9 @@ class OrtDecoderRunner final : public ModelRunner {
         pool_(std::move(pool)),
         session_(std::move(session)),
         binding_(session_) {
-    const std::vector<int64_t> dims = CacheDims(graph, pool_->num_blocks());
     for (int32_t layer = 0; layer < graph.num_layers; ++layer) {
-      BindCache("key_cache", layer, pool_->keys(layer), dims);
-      BindCache("value_cache", layer, pool_->values(layer), dims);
+      BindCache("key_cache", layer, graph, pool_->keys(layer));
+      BindCache("value_cache", layer, graph, pool_->values(layer));
     }
   }
 
@@ -86,8 +93,10 @@ class OrtDecoderRunner final : public ModelRunner {
 
  private:
   // Input and output are the same memory, so that the operator works in place.
-  void BindCache(const std::string& name, int32_t layer, std::span<float> floats, const std::vector<int64_t>& dims) {
-    const Ort::Value cache = TensorView<float>(memory_, floats, dims);
+  void BindCache(const std::string& name, int32_t layer, const DecoderGraph& graph, std::span<std::byte> bytes) {
+    const std::vector<int64_t> dims = CacheDims(graph, pool_->num_blocks());
+    const Ort::Value cache = Ort::Value::CreateTensor(memory_, bytes.data(), bytes.size(), dims.data(), dims.size(),
+                                                      CacheElementType(graph));
     binding_.BindInput(CacheName(name + ".", layer).c_str(), cache);
     binding_.BindOutput(CacheName(name + "_out.", layer).c_str(), cache);
   }
@@ -123,7 +132,8 @@ class OrtDecoderRunner final : public ModelRunner {
 Status CreateDecoderRunner(std::shared_ptr<OrtRuntime> runtime, const DecoderGraph& graph,
                            const DecoderSessionOptions& options, std::unique_ptr<ModelRunner>* runner) {
   std::unique_ptr<KvPool> pool;
-  const KvPoolShape pool_shape{graph.num_layers, graph.num_kv_heads, graph.head_size, graph.kv_block_tokens};
+  const KvPoolShape pool_shape{graph.num_layers, graph.num_kv_heads, graph.head_size, graph.kv_block_tokens,
+                               graph.kv_cache_type};
   if (Status status = KvPool::Create(pool_shape, options.kv_cache_bytes, &pool); !status.ok()) return status;
   Status checked;
   const Status opened = CatchAsStatus([&] {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "cache/kv_cache_type.h"
 #include "engine/model_runner.h"
 #include "engine/status.h"
 #include "ort/ort_runtime.h"
@@ -20,6 +21,7 @@ struct DecoderGraph {
   int32_t kv_block_tokens = 0;
   int32_t vocabulary_size = 0;
   int32_t context_length_tokens = 0;
+  KvCacheType kv_cache_type = KvCacheType::kFloat;
 };
 
 struct DecoderSessionOptions {

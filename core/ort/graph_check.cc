@@ -11,6 +11,8 @@ std::string TypeName(ONNXTensorElementDataType type) {
   switch (type) {
     case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT:
       return "float";
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8:
+      return "uint8";
     case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32:
       return "int32";
     case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64:

@@ -7,30 +7,31 @@
 namespace naiad {
 
 Status KvPool::Create(const KvPoolShape& shape, int64_t bytes, std::unique_ptr<KvPool>* pool) {
-  const int64_t block_floats = int64_t{shape.num_kv_heads} * shape.block_tokens * shape.head_size;
-  const int64_t block_bytes = 2 * int64_t{shape.num_layers} * block_floats * static_cast<int64_t>(sizeof(float));
+  const int64_t tensor_block_bytes =
+      int64_t{shape.num_kv_heads} * shape.block_tokens * KvRowBytes(shape.cache_type, shape.head_size);
+  const int64_t block_bytes = 2 * int64_t{shape.num_layers} * tensor_block_bytes;
   if (bytes < block_bytes) {
     return Status::InvalidArgument("kv_cache_bytes is " + std::to_string(bytes) + "; one block needs " +
                                    std::to_string(block_bytes));
   }
   const int64_t num_blocks = std::min<int64_t>(bytes / block_bytes, std::numeric_limits<int32_t>::max());
   // calloc, not a vector: large zeroed memory costs nothing until it is written to.
-  std::unique_ptr<float, Free> memory(
-      static_cast<float*>(std::calloc(static_cast<size_t>(num_blocks), static_cast<size_t>(block_bytes))));
+  std::unique_ptr<std::byte, Free> memory(
+      static_cast<std::byte*>(std::calloc(static_cast<size_t>(num_blocks), static_cast<size_t>(block_bytes))));
   if (memory == nullptr) {
     return Status::ResourceExhausted("no memory for a KV cache of " + std::to_string(num_blocks * block_bytes) +
                                      " bytes");
   }
-  pool->reset(new KvPool(static_cast<int32_t>(num_blocks), 2 * int64_t{shape.num_layers}, num_blocks * block_floats,
-                         std::move(memory)));
+  pool->reset(new KvPool(static_cast<int32_t>(num_blocks), 2 * int64_t{shape.num_layers},
+                         num_blocks * tensor_block_bytes, std::move(memory)));
   return Status::Ok();
 }
 
 void KvPool::CopyBlock(int32_t source, int32_t target) {
-  const int64_t block_floats = tensor_floats_ / num_blocks_;
-  for (int64_t begin = 0; begin < tensors_ * tensor_floats_; begin += tensor_floats_) {
-    float* const tensor = memory_.get() + begin;
-    std::copy_n(tensor + source * block_floats, block_floats, tensor + target * block_floats);
+  const int64_t block_bytes = tensor_bytes_ / num_blocks_;
+  for (int64_t begin = 0; begin < tensors_ * tensor_bytes_; begin += tensor_bytes_) {
+    std::byte* const tensor = memory_.get() + begin;
+    std::copy_n(tensor + source * block_bytes, block_bytes, tensor + target * block_bytes);
   }
 }
 

@@ -5,6 +5,8 @@
 
 namespace naiad {
 
+// CacheElement: float, or uint8_t for 8-bit rows (kernels/quantised_row.h).
+template <typename CacheElement>
 class PagedAttentionOrtKernel {
  public:
   explicit PagedAttentionOrtKernel(const OrtKernelInfo* info);
@@ -15,20 +17,31 @@ class PagedAttentionOrtKernel {
   const AttentionMath& math_;
 };
 
-struct PagedAttentionOp : Ort::CustomOpBase<PagedAttentionOp, PagedAttentionOrtKernel, /*WithStatus=*/true> {
-  PagedAttentionOp() { InferOutputShapeFn = InferShapes; }
-  static OrtStatusPtr InferShapes(const OrtCustomOp*, OrtShapeInferContext* context) noexcept;
+OrtStatusPtr InferPagedAttentionShapes(const OrtCustomOp*, OrtShapeInferContext* context) noexcept;
+
+// Registered once for each type of cache; ONNX Runtime takes the one that fits a node's inputs.
+template <typename CacheElement>
+struct PagedAttentionOp
+    : Ort::CustomOpBase<PagedAttentionOp<CacheElement>, PagedAttentionOrtKernel<CacheElement>, /*WithStatus=*/true> {
+  PagedAttentionOp() { this->InferOutputShapeFn = InferPagedAttentionShapes; }
 
   const char* GetName() const { return "PagedAttention"; }
   size_t GetInputTypeCount() const { return 8; }
   ONNXTensorElementDataType GetInputType(size_t index) const {
-    return index < 5 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT : ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
+    if (index == 3 || index == 4) return kCacheType;
+    return index < 3 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT : ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
   }
   size_t GetOutputTypeCount() const { return 3; }
-  ONNXTensorElementDataType GetOutputType(size_t) const { return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT; }
-  OrtStatusPtr CreateKernelV2(const OrtApi&, const OrtKernelInfo* info, void** kernel) const {
-    return CatchAsOrtStatus([&] { *kernel = new PagedAttentionOrtKernel(info); });  // ONNX Runtime calls KernelDestroy.
+  ONNXTensorElementDataType GetOutputType(size_t index) const {
+    return index == 0 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT : kCacheType;
   }
+  OrtStatusPtr CreateKernelV2(const OrtApi&, const OrtKernelInfo* info, void** kernel) const {
+    // ONNX Runtime calls KernelDestroy.
+    return CatchAsOrtStatus([&] { *kernel = new PagedAttentionOrtKernel<CacheElement>(info); });
+  }
+
+ private:
+  static constexpr ONNXTensorElementDataType kCacheType = Ort::TypeToTensorType<CacheElement>::type;
 };
 
 }  // namespace naiad

@@ -76,7 +76,8 @@ Status ModelState::CreateDecoder(TRITONBACKEND_ModelInstance* handle, std::uniqu
                            .head_size = config_.decoder.head_size,
                            .kv_block_tokens = config_.decoder.kv_block_tokens,
                            .vocabulary_size = config_.vocabulary_size,
-                           .context_length_tokens = config_.context_length_tokens};
+                           .context_length_tokens = config_.context_length_tokens,
+                           .kv_cache_type = config_.decoder.kv_cache_type};
   const DecoderSessionOptions session{.kv_cache_bytes = limits.kv_cache_bytes,
                                       .max_step_tokens = limits.max_step_tokens,
                                       .intra_op_threads = limits.intra_op_threads};

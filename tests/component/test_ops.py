@@ -43,10 +43,10 @@ class Pool:
     def __init__(self, session: ort.InferenceSession, spec: decoder.DecoderSpec, num_blocks: int) -> None:
         self._session = session
         self._spec = spec
-        shape = (num_blocks, 2, spec.kv_block_tokens, spec.head_size)
-        # Whatever lies in blocks that are not in use must not matter.
+        # Whatever lies in blocks that are not in use must not matter: NaN, as a float or as the scale of an 8-bit row.
+        nothing = np.uint8(255) if spec.kv_cache_type == "int8" else np.float32(np.nan)
         names = [f"{kind}_cache.{n}" for n in range(spec.num_layers) for kind in ("key", "value")]
-        self.caches = {name: np.full(shape, np.nan, np.float32) for name in names}
+        self.caches = {name: np.full(spec.cache_shape(num_blocks), nothing) for name in names}
         self._free = [int(b) for b in np.random.default_rng(7).permutation(num_blocks)]
         self.blocks: dict[str, list[int]] = {}
         self.lengths: dict[str, int] = {}
@@ -80,10 +80,11 @@ class Pool:
         return {key: outputs["logits"][bounds[i] : bounds[i + 1]] for i, key in enumerate(work)}
 
 
-@pytest.fixture
-def pool(tmp_path: Path, ops_library: Path) -> Pool:
-    spec = decoder.DecoderSpec()
-    return Pool(_session(decoder.make_decoder(tmp_path), ops_library), spec, num_blocks=40)
+@pytest.fixture(params=["float", "int8"])
+def pool(request: pytest.FixtureRequest, tmp_path: Path, ops_library: Path) -> Pool:
+    """A pool of each type of KV cache; the tokens are the same."""
+    spec = decoder.DecoderSpec(kv_cache_type=request.param)
+    return Pool(_session(decoder.make_decoder(tmp_path, spec=spec), ops_library), spec, num_blocks=40)
 
 
 def _random_tokens(seed: int, count: int) -> list[int]:
@@ -136,6 +137,20 @@ def test_a_block_outside_the_pool_is_refused_by_name(pool: Pool) -> None:
     pool.blocks["a"] = [40]
     with pytest.raises(Exception, match="block_table names block 40 for sequence 0; the pool has 40"):
         pool.step({"a": [1]})
+
+
+def test_a_cache_with_rows_of_another_width_is_refused(tmp_path: Path, ops_library: Path) -> None:
+    spec = decoder.DecoderSpec(kv_cache_type="int8")
+    model = decoder.build_graph(spec)
+    for tensor in [*model.graph.input, *model.graph.output]:
+        if "_cache" in tensor.name:
+            tensor.type.tensor_type.shape.dim[3].dim_value = spec.head_size
+    (tmp_path / "1").mkdir()
+    onnx.save(model, tmp_path / "1" / "model.onnx")
+    narrow = Pool(_session(tmp_path, ops_library), spec, num_blocks=2)
+    narrow.caches = {name: cache[..., : spec.head_size].copy() for name, cache in narrow.caches.items()}
+    with pytest.raises(Exception, match=r"must have shape \[blocks, kv_num_heads, block, 12\]"):
+        narrow.step({"a": [1]})
 
 
 @pytest.mark.parametrize("task", ["embed", "classify"])

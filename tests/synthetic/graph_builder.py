@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 # The ONNX names of the types in use.
 FLOAT = TensorProto.FLOAT
+UINT8 = TensorProto.UINT8
 INT32 = TensorProto.INT32
 INT64 = TensorProto.INT64
 

@@ -9,6 +9,9 @@ naiad::PagedAttention: of KV head 0 weighted by the keys ln w, and of KV head 1 
 small integers, so rounding makes them exact, and a wrong block, length, head or neighbour shows as a wrong token.
 (That two full blocks of one sequence are swapped shows in no model: attention does not know the order of its keys.)
 
+With an 8-bit KV cache all stays as exact: no key or value then has more than one element that is not zero, and such rows
+lose nothing but the last digits of a float. A third KV head takes what would be a second element.
+
 Usage: python -m tests.synthetic.make_decoder REPOSITORY [--name NAME]
 """
 
@@ -18,18 +21,19 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
-from tests.synthetic.graph_builder import FLOAT, INT32, INT64, GraphBuilder, placement
+from tests.synthetic.graph_builder import FLOAT, INT32, INT64, UINT8, GraphBuilder, placement
 from tests.synthetic.repository_entry import write_entry
 
 # Sums above this would lose their last digit in float32.
 _MAX_CONTEXT_TOKENS = 1024
-_NUM_HEADS = 4
-_NUM_KV_HEADS = 2
+_QUERY_HEADS_PER_KV_HEAD = 2
+_ROW_SCALE_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,22 @@ class DecoderSpec:
     head_size: int = 8
     kv_block_tokens: int = 16
     eos_id: int | None = 0
+    kv_cache_type: Literal["float", "int8"] = "float"
 
     def __post_init__(self) -> None:
         if not 0 < self.context_length_tokens <= _MAX_CONTEXT_TOKENS:
             raise ValueError(f"context_length_tokens must be 1 to {_MAX_CONTEXT_TOKENS}")
         if not 8 <= self.vocabulary_size <= 64:
             raise ValueError("vocabulary_size must be 8 to 64")
+
+    @property
+    def num_kv_heads(self) -> int:
+        return 3 if self.kv_cache_type == "int8" else 2
+
+    def cache_shape(self, num_blocks: int) -> tuple[int, int, int, int]:
+        """Of one layer's keys or values."""
+        row = self.head_size + _ROW_SCALE_BYTES if self.kv_cache_type == "int8" else self.head_size
+        return (num_blocks, self.num_kv_heads, self.kv_block_tokens, row)
 
 
 def next_tokens(spec: DecoderSpec, history: Sequence[int]) -> npt.NDArray[np.int64]:
@@ -98,12 +112,12 @@ def build_graph(spec: DecoderSpec) -> onnx.ModelProto:
     g.output("logits", FLOAT, ["logit_rows", spec.vocabulary_size])
     for layer in range(spec.num_layers):
         for kind in ("key", "value"):
-            g.output(f"{kind}_cache_out.{layer}", FLOAT, _cache_shape(spec))
+            g.output(f"{kind}_cache_out.{layer}", *_cache_type(spec))
     return g.model("synthetic_decoder")
 
 
-def _cache_shape(spec: DecoderSpec) -> list[int | str]:
-    return ["blocks", _NUM_KV_HEADS, spec.kv_block_tokens, spec.head_size]
+def _cache_type(spec: DecoderSpec) -> tuple[int, list[int | str]]:
+    return UINT8 if spec.kv_cache_type == "int8" else FLOAT, ["blocks", *spec.cache_shape(0)[1:]]
 
 
 def _add_layer(g: GraphBuilder, spec: DecoderSpec, layer: int, row: str, length: str) -> str:
@@ -117,30 +131,35 @@ def _add_layer(g: GraphBuilder, spec: DecoderSpec, layer: int, row: str, length:
     ones = g.node("Div", weight, weight)
     inverse = g.node("Div", ones, weight)
 
-    # Query heads 0 and 1 read KV head 0, heads 2 and 3 read KV head 1. Only heads 1 and 2 are used: the others get
-    # queries that give other averages, so that a mixed-up head shows.
-    query_row = np.zeros((1, _NUM_HEADS * size), np.float32)
+    # Query heads 0 and 1 read KV head 0, heads 2 and 3 read KV head 1, and so on. Only heads 1, 2 and 4 are used: the
+    # others get queries that give other averages, so that a mixed-up head shows.
+    own_head = spec.kv_cache_type == "int8"  # For the average of 1 / w, which otherwise shares KV head 0.
+    query_row = np.zeros((1, _QUERY_HEADS_PER_KV_HEAD * spec.num_kv_heads * size), np.float32)
     query_row[0, [0, size, 3 * size]] = [-1.0, 1.0, 2.0]
+    if own_head:
+        query_row[0, [4 * size, 5 * size]] = [1.0, -1.0]
     query = g.node("MatMul", g.columns(ones), g.constant(query_row, np.float32))
-    key_places = placement(2, _NUM_KV_HEADS * size, [(0, 0), (1, size)])
+    key_ones = [(0, 0), (1, size)] + ([(0, 2 * size)] if own_head else [])
+    key_places = placement(2, spec.num_kv_heads * size, key_ones)
     key = g.node("MatMul", g.columns(g.node("Log", weight), plain), g.constant(key_places, np.float32))
-    value_places = placement(3, _NUM_KV_HEADS * size, [(0, 0), (1, size - 1), (2, size)])
+    value_ones = [(0, 0), (1, 2 * size if own_head else size - 1), (2, size)]
+    value_places = placement(3, spec.num_kv_heads * size, value_ones)
     value = g.node("MatMul", g.columns(scaled, inverse, plain), g.constant(value_places, np.float32))
 
-    caches = [g.input(f"{kind}_cache.{layer}", FLOAT, _cache_shape(spec)) for kind in ("key", "value")]
+    caches = [g.input(f"{kind}_cache.{layer}", *_cache_type(spec)) for kind in ("key", "value")]
     attention = g.name()
     g.naiad_node(
         "PagedAttention",
         [query, key, value, *caches, "cu_seqlens", "past_lens", "block_table"],
         [attention, f"key_cache_out.{layer}", f"value_cache_out.{layer}"],
-        num_heads=_NUM_HEADS,
-        kv_num_heads=_NUM_KV_HEADS,
+        num_heads=_QUERY_HEADS_PER_KV_HEAD * spec.num_kv_heads,
+        kv_num_heads=spec.num_kv_heads,
         scale=1.0,
         softcap=0.0,
         local_window_size=-1,
     )
     # The average of 1 / w under weights w is length / (sum of w): it gives back the sum of weights.
-    sum_of_weights = g.node("Div", length, g.column(attention, 2 * size - 1))
+    sum_of_weights = g.node("Div", length, g.column(attention, 4 * size if own_head else 2 * size - 1))
     weighted_sum = _to_integers(g, g.node("Mul", g.column(attention, size), sum_of_weights))
     plain_sum = _to_integers(g, g.node("Mul", g.column(attention, 2 * size), length))
     total = g.node("Add", weighted_sum, g.node("Mul", plain_sum, three))
@@ -170,9 +189,10 @@ def make_decoder(
         "special_tokens": {"eos_ids": eos_ids} if eos_ids else {},
         "decoder": {
             "num_layers": spec.num_layers,
-            "num_kv_heads": _NUM_KV_HEADS,
+            "num_kv_heads": spec.num_kv_heads,
             "head_size": spec.head_size,
             "kv_block_tokens": spec.kv_block_tokens,
+            **({} if spec.kv_cache_type == "float" else {"kv_cache_type": spec.kv_cache_type}),
         },
     }
     return write_entry(repository, manifest, build_graph(spec), eos_ids, parameters or {})

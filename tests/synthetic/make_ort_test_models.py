@@ -40,6 +40,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     make_decoder(folder, "decoder")
+    make_decoder(folder, "decoder_int8", DecoderSpec(kv_cache_type="int8"))
     make_encoder(folder, "embed")
     make_encoder(folder, "classify", EncoderSpec(task="classify", uses_token_type_ids=False))
     (folder / "greedy.onnx").write_bytes(build_greedy_graph().SerializeToString())

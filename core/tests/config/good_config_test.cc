@@ -33,6 +33,7 @@ TEST(ModelConfig, ReadsEveryFactOfADecoder) {
   EXPECT_EQ(config.decoder.num_kv_heads, 3);
   EXPECT_EQ(config.decoder.head_size, 64);
   EXPECT_EQ(config.decoder.kv_block_tokens, 16);
+  EXPECT_EQ(config.decoder.kv_cache_type, KvCacheType::kFloat);
   EXPECT_EQ(config.graph_path, "1/model.onnx");
   EXPECT_EQ(config.limits.kv_cache_bytes, 1048576);
   EXPECT_EQ(config.limits.intra_op_threads, 2);
@@ -44,6 +45,34 @@ TEST(ModelConfig, LeavesParametersThatAreNotSetAtTheirDefaults) {
   EXPECT_EQ(config.limits.max_step_tokens, 512);
   EXPECT_EQ(config.limits.max_active_requests, 64);
   EXPECT_EQ(config.limits.max_waiting_requests, 256);
+  EXPECT_EQ(config.limits.max_draft_tokens, 8);
+  EXPECT_EQ(config.limits.max_step_stretch, 2.0F);
+  EXPECT_TRUE(config.limits.prefix_cache);
+}
+
+TEST(ModelConfig, ReadsSpeculationStretchAndPrefixCache) {
+  nlohmann::json triton = nlohmann::json::parse(kGenerateTriton);
+  triton["parameters"]["max_draft_tokens"]["string_value"] = "0";
+  triton["parameters"]["max_step_stretch"]["string_value"] = "1.1";
+  triton["parameters"]["prefix_cache"]["string_value"] = "false";
+  ModelConfig config;
+  const Status status = ParseModelConfig({"chat", 1}, triton.dump(), kGenerateManifest, &config);
+  ASSERT_TRUE(status.ok()) << status.message();
+  EXPECT_EQ(config.limits.max_draft_tokens, 0);
+  EXPECT_EQ(config.limits.max_step_stretch, 1.1F);
+  EXPECT_FALSE(config.limits.prefix_cache);
+}
+
+TEST(ModelConfig, EightBitCacheNeedsAboutAQuarterOfTheBytesForOneBlock) {
+  std::string manifest = kGenerateManifest;
+  manifest.replace(manifest.find("\"kv_block_tokens\""), 0, "\"kv_cache_type\": \"int8\", ");
+  std::string triton = kGenerateTriton;
+  triton.replace(triton.find("1048576"), 7, "195840");  // 2 * 30 layers * 3 heads * 16 positions * (64 + 4) bytes
+  ModelConfig config;
+  const Status status = ParseModelConfig({"chat", 1}, triton, manifest, &config);
+  ASSERT_TRUE(status.ok()) << status.message();
+  EXPECT_EQ(config.decoder.kv_cache_type, KvCacheType::kInt8);
+  EXPECT_EQ(config.limits.kv_cache_bytes, 195'840);
 }
 
 TEST(ModelConfig, ReadsEveryFactOfAClassifier) {

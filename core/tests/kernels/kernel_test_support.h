@@ -14,6 +14,7 @@
 #include "kernels/attention_math.h"
 #include "kernels/attention_rows.h"
 #include "kernels/parallel_for.h"
+#include "kernels/quantised_row.h"
 
 namespace naiad::testing {
 
@@ -21,6 +22,18 @@ inline std::vector<float> RandomFloats(std::mt19937& random, size_t count) {
   std::normal_distribution<float> normal;
   std::vector<float> values(count);
   for (float& value : values) value = normal(random);
+  return values;
+}
+
+// A row as it comes back from 8 bits.
+inline std::vector<float> ThroughEightBits(std::span<const float> row) {
+  const auto head_size = static_cast<int32_t>(row.size());
+  std::vector<uint8_t> bytes(row.size() + kRowScaleBytes);
+  AttentionMathFor(SimdLevel::kScalar).quantise_row(row.data(), head_size, bytes.data());
+  std::vector<float> values;
+  for (size_t d = 0; d < row.size(); ++d) {
+    values.push_back(static_cast<float>(static_cast<int8_t>(bytes[d])) * RowScale(bytes.data(), head_size));
+  }
   return values;
 }
 

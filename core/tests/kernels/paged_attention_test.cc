@@ -17,9 +17,10 @@ struct Case {
 
 // Sequences with their whole history of queries, keys and values, and a pool in which a test lets them grow in steps of
 // any mix.
-class PagedWorld {
+template <typename CacheElement>
+class World {
  public:
-  PagedWorld(const Case& shape, const std::vector<int32_t>& lengths, uint32_t seed) : shape_(shape) {
+  World(const Case& shape, const std::vector<int32_t>& lengths, uint32_t seed) : shape_(shape) {
     std::mt19937 random(seed);
     shape_.layer.scale = 1.0F / std::sqrt(static_cast<float>(shape.layer.head_size));
     for (const int32_t length : lengths) {
@@ -39,9 +40,10 @@ class PagedWorld {
   // An empty pool again. What lies in slots that were not written must not matter.
   void Forget() {
     done_.assign(histories_.size(), 0);
-    const size_t size = static_cast<size_t>(num_blocks_ * shape_.block_tokens) * kv_width();
-    key_cache_.assign(size, std::numeric_limits<float>::quiet_NaN());
-    value_cache_.assign(size, std::numeric_limits<float>::quiet_NaN());
+    const int32_t row = CacheRowElements<CacheElement>(shape_.layer.head_size);
+    const auto size = static_cast<size_t>(num_blocks_ * shape_.block_tokens * shape_.layer.num_kv_heads * row);
+    key_cache_.assign(size, kNothing);
+    value_cache_.assign(size, kNothing);
     outputs_.clear();
     for (const History& history : histories_) outputs_.emplace_back(history.query.size());
   }
@@ -64,9 +66,9 @@ class PagedWorld {
       Append(value, histories_[s].value, past, counts[i], kv_width());
     }
     std::vector<float> output(query.size(), std::numeric_limits<float>::quiet_NaN());
-    const PagedAttentionArgs args{shape_.layer, query,     key,   value,    key_cache_,  value_cache_,
-                                  cu_seqlens,   past_lens, table, columns_, num_blocks_, shape_.block_tokens,
-                                  output};
+    const PagedAttentionArgs<CacheElement> args{
+        shape_.layer, query, key,      value,       key_cache_,          value_cache_, cu_seqlens,
+        past_lens,    table, columns_, num_blocks_, shape_.block_tokens, output};
     if (Status status = PagedAttention(args, AttentionMathFor(level), parallel_for); !status.ok()) return status;
     for (size_t i = 0; i < order.size(); ++i) {
       const size_t s = order[i];
@@ -104,7 +106,24 @@ class PagedWorld {
     return error;
   }
 
+  // Makes every key and value one that 8 bits hold but for float rounding, so that Error() judges the arithmetic alone.
+  void RoundHistoriesToEightBits() {
+    const auto size = static_cast<size_t>(shape_.layer.head_size);
+    for (History& history : histories_) {
+      for (std::vector<float>* rows : {&history.key, &history.value}) {
+        for (size_t at = 0; at < rows->size(); at += size) {
+          const std::vector<float> rounded = ThroughEightBits(std::span(*rows).subspan(at, size));
+          std::copy(rounded.begin(), rounded.end(), rows->begin() + static_cast<std::ptrdiff_t>(at));
+        }
+      }
+    }
+  }
+
  private:
+  // Of slots that were not written: NaN, as a float or as the scale of an 8-bit row.
+  static constexpr CacheElement kNothing =
+      std::is_same_v<CacheElement, float> ? std::numeric_limits<CacheElement>::quiet_NaN() : CacheElement{0xFF};
+
   struct History {
     std::vector<float> query, key, value;
   };
@@ -127,9 +146,11 @@ class PagedWorld {
   int32_t columns_ = 0;
   int32_t num_blocks_ = 0;
   std::vector<int32_t> table_, done_;
-  std::vector<float> key_cache_, value_cache_;
+  std::vector<CacheElement> key_cache_, value_cache_;
   std::vector<std::vector<float>> outputs_;
 };
+
+using PagedWorld = World<float>;
 
 TEST(PagedAttentionTest, AgreesWithDoublePrecisionOverOddShapesAndMixedSteps) {
   const std::vector<Case> cases = {
@@ -148,12 +169,14 @@ TEST(PagedAttentionTest, AgreesWithDoublePrecisionOverOddShapesAndMixedSteps) {
   }
 }
 
-TEST(PagedAttentionTest, TokenGetsTheSameBitsDecodedPrefilledChunkedOrPacked) {
+// One token after the other, in chunks beside a neighbour, on many threads: always the bits of one long prefill.
+template <typename CacheElement>
+void ExpectSameBitsHoweverComputed() {
   const std::vector<Case> cases = {
       {{9, 3, 64, 1.0F, 0.0F, -1}, 16}, {{4, 4, 20, 1.0F, 3.0F, 12}, 16}, {{8, 1, 72, 1.0F, 0.0F, -1}, 48}};
   for (const SimdLevel level : AvailableLevels()) {
     for (const Case& shape : cases) {
-      PagedWorld world(shape, {60, 45}, 22);
+      World<CacheElement> world(shape, {60, 45}, 22);
       ASSERT_TRUE(world.Step(level, ThreadedFor, {60, 45}, {0, 1}).ok());
       const std::vector<std::vector<float>> prefilled = world.outputs();
       world.Forget();
@@ -168,6 +191,45 @@ TEST(PagedAttentionTest, TokenGetsTheSameBitsDecodedPrefilledChunkedOrPacked) {
       EXPECT_EQ(world.outputs(), prefilled);
     }
   }
+}
+
+TEST(PagedAttentionTest, TokenGetsTheSameBitsDecodedPrefilledChunkedOrPacked) {
+  ExpectSameBitsHoweverComputed<float>();
+}
+
+TEST(PagedAttentionTest, TokenGetsTheSameBitsOverAnEightBitCacheToo) { ExpectSameBitsHoweverComputed<uint8_t>(); }
+
+// Head sizes 32 to 256, groups of 1 to 9, blocks of 1 to 40 positions.
+TEST(PagedAttentionTest, EightBitCacheAgreesWithDoublePrecisionOverTheSameRoundedRows) {
+  const std::vector<Case> cases = {
+      {{9, 3, 64, 1.0F, 0.0F, -1}, 16}, {{4, 4, 32, 1.0F, 0.0F, -1}, 16},  {{9, 1, 100, 1.0F, 0.0F, -1}, 8},
+      {{5, 5, 33, 1.0F, 5.0F, -1}, 5},  {{8, 1, 256, 1.0F, 30.0F, 7}, 16}, {{7, 1, 80, 1.0F, 0.0F, 1}, 40},
+      {{4, 2, 96, 1.0F, 0.0F, 33}, 1},  {{2, 1, 7, 1.0F, 0.0F, -1}, 16},   {{6, 1, 47, 1.0F, 0.0F, 20}, 16}};
+  for (const SimdLevel level : AvailableLevels()) {
+    for (const Case& shape : cases) {
+      World<uint8_t> world(shape, {70, 33, 16}, 25);
+      world.RoundHistoriesToEightBits();
+      ASSERT_TRUE(world.Step(level, SerialFor, {17}, {0}).ok());
+      ASSERT_TRUE(world.Step(level, SerialFor, {1, 16, 33}, {0, 2, 1}).ok());
+      ASSERT_TRUE(world.Step(level, SerialFor, {0, 52}, {1, 0}).ok());
+      EXPECT_LT(world.Error(), 2e-5) << shape.layer.num_heads << " heads of " << shape.layer.head_size;
+    }
+  }
+}
+
+// Keys and values of variance 1 lie within 4 or so, steps are 4 / 127 and errors half of that; averages are no worse.
+TEST(PagedAttentionTest, RoundingToEightBitsMovesAnOutputByLittle) {
+  World<uint8_t> world({{9, 3, 64, 1.0F, 0.0F, -1}, 16}, {70}, 26);
+  ASSERT_TRUE(world.Step(AvailableLevels().back(), SerialFor, {70}, {0}).ok());
+  EXPECT_LT(world.Error(), 0.05);
+  EXPECT_GT(world.Error(), 1e-4);
+}
+
+TEST(PagedAttentionTest, EightBitRowsAreWrittenByManyThreads) {
+  World<uint8_t> world({{8, 8, 64, 1.0F, 0.0F, 4}, 16}, {80, 90}, 27);
+  world.RoundHistoriesToEightBits();
+  ASSERT_TRUE(world.Step(AvailableLevels().back(), ThreadedFor, {80, 90}, {0, 1}).ok());
+  EXPECT_LT(world.Error(), 2e-5);
 }
 
 TEST(PagedAttentionTest, LargeStepsAreWrittenToTheCacheByManyThreads) {
@@ -196,7 +258,8 @@ TEST(PagedAttentionTest, TableWithTooFewColumnsIsRefused) {
   const std::vector<int32_t> past_lens = {2};
   const std::vector<int32_t> table = {0, 1};
   std::vector<float> output(3);
-  const PagedAttentionArgs args{layer, row, row, row, cache, cache, cu_seqlens, past_lens, table, 2, 2, 2, output};
+  const PagedAttentionArgs<float> args{layer,     row,   row, row, cache, cache, cu_seqlens,
+                                       past_lens, table, 2,   2,   2,     output};
   EXPECT_EQ(PagedAttention(args, AttentionMathFor(SimdLevel::kScalar), SerialFor).message(),
             "block_table has 2 columns; sequence 0 needs 3");
 }

@@ -16,6 +16,13 @@ DecoderGraph SyntheticGraph() { return {ModelsFolder() + "/decoder/1/model.onnx"
 constexpr int64_t kBlockBytes = 2 * 2 * 2 * 8 * 16 * 4;
 constexpr DecoderSessionOptions kOptions{20 * kBlockBytes + 5, 64, kThreads};
 
+// The same decoder over an 8-bit cache, which has 3 KV heads and gives the same tokens.
+DecoderGraph Int8Graph() {
+  return {ModelsFolder() + "/decoder_int8/1/model.onnx", 2, 3, 8, 16, 64, 512, KvCacheType::kInt8};
+}
+constexpr int64_t kInt8BlockBytes = 2 * 2 * 3 * (8 + 4) * 16;
+constexpr DecoderSessionOptions kInt8Options{20 * kInt8BlockBytes + 5, 64, kThreads};
+
 // One sequence's part of a step.
 struct Piece {
   std::vector<int32_t> tokens;
@@ -23,10 +30,12 @@ struct Piece {
   std::vector<int32_t> blocks;
 };
 
-class DecoderRunnerTest : public ::testing::Test {
+class DecoderRunnerTest : public ::testing::TestWithParam<KvCacheType> {
  protected:
   void SetUp() override {
-    const Status status = CreateDecoderRunner(LoadRuntime(), SyntheticGraph(), kOptions, &runner_);
+    const bool int8 = GetParam() == KvCacheType::kInt8;
+    const Status status = CreateDecoderRunner(LoadRuntime(), int8 ? Int8Graph() : SyntheticGraph(),
+                                              int8 ? kInt8Options : kOptions, &runner_);
     ASSERT_TRUE(status.ok()) << status.message();
   }
 
@@ -60,14 +69,19 @@ class DecoderRunnerTest : public ::testing::Test {
   Status status_;
 };
 
-TEST_F(DecoderRunnerTest, ShapeTellsThePoolThatFitsIntoTheBytes) {
+INSTANTIATE_TEST_SUITE_P(CacheTypes, DecoderRunnerTest, ::testing::Values(KvCacheType::kFloat, KvCacheType::kInt8),
+                         [](const auto& which) {
+                           return which.param == KvCacheType::kFloat ? std::string("Float") : std::string("Int8");
+                         });
+
+TEST_P(DecoderRunnerTest, ShapeTellsThePoolThatFitsIntoTheBytes) {
   EXPECT_EQ(runner_->shape().num_blocks, 20);
   EXPECT_EQ(runner_->shape().block_tokens, 16);
   EXPECT_EQ(runner_->shape().vocabulary_size, 64);
   EXPECT_EQ(runner_->shape().context_length_tokens, 512);
 }
 
-TEST_F(DecoderRunnerTest, GeneratesTheClosedFormsTokensFromAChunkedPromptBesideANeighbour) {
+TEST_P(DecoderRunnerTest, GeneratesTheClosedFormsTokensFromAChunkedPromptBesideANeighbour) {
   const std::vector<int32_t> prompt = ReadTokens(0);
   const std::vector<int32_t> expected = ReadTokens(1);
   const std::vector<int32_t> blocks = {19, 0, 7, 3, 12, 5, 1};
@@ -88,12 +102,23 @@ TEST_F(DecoderRunnerTest, GeneratesTheClosedFormsTokensFromAChunkedPromptBesideA
   EXPECT_EQ(generated, expected);
 }
 
-TEST_F(DecoderRunnerTest, StepLargerThanDeclaredIsRefused) {
+TEST_P(DecoderRunnerTest, SequenceGoesOnFromCopiedBlocksAfterItsOwnWereOverwritten) {
+  const std::vector<int32_t> prompt = ReadTokens(0);
+  const std::vector<int32_t> blocks = {4, 9, 2};
+  const std::vector<int32_t> copies = {11, 0, 17};
+  ASSERT_EQ(Step({{prompt, 0, blocks}}, {39}), std::vector<int32_t>{ReadTokens(1)[0]}) << status_.message();
+  ASSERT_TRUE(runner_->CopyBlocks(std::vector<BlockCopy>{{4, 11}, {9, 0}, {2, 17}}).ok());
+  Step({{std::vector<int32_t>(40, 63), 0, blocks}}, {});
+  ASSERT_TRUE(status_.ok()) << status_.message();
+  EXPECT_EQ(Step({{{ReadTokens(1)[0]}, 40, copies}}, {0}), std::vector<int32_t>{ReadTokens(1)[1]}) << status_.message();
+}
+
+TEST_P(DecoderRunnerTest, StepLargerThanDeclaredIsRefused) {
   Step({{std::vector<int32_t>(65, 1), 0, {0, 1, 2, 3, 4}}}, {0});
   EXPECT_EQ(status_.message(), "a step of 65 tokens; it must be 1 to 64");
 }
 
-TEST_F(DecoderRunnerTest, FailingOperatorBecomesAStatusAndTheNextStepWorks) {
+TEST_P(DecoderRunnerTest, FailingOperatorBecomesAStatusAndTheNextStepWorks) {
   Step({{{1}, 0, {20}}}, {0});
   EXPECT_EQ(status_.code(), ErrorCode::kInternal);
   EXPECT_NE(status_.message().find("block_table names block 20 for sequence 0"), std::string::npos)
@@ -115,6 +140,12 @@ TEST(CreateDecoderRunnerTest, GraphThatDiffersFromTheManifestIsRefusedAndTheDiff
       {[](DecoderGraph& g) { g.kv_block_tokens = 8; },
        "input key_cache.0 has shape [?, 2, 16, 8]; expected [?, 2, 8, 8]"},
       {[](DecoderGraph& g) { g.vocabulary_size = 65; }, "output logits has shape [?, 64]; expected [?, 65]"},
+      {[](DecoderGraph& g) { g.kv_cache_type = KvCacheType::kInt8; },
+       "input key_cache.0 has type float; expected uint8"},
+      {[](DecoderGraph& g) { g = Int8Graph(), g.kv_cache_type = KvCacheType::kFloat; },
+       "input key_cache.0 has type uint8; expected float"},
+      {[](DecoderGraph& g) { g = Int8Graph(), g.head_size = 12; },
+       "input key_cache.0 has shape [?, 3, 16, 12]; expected [?, 3, 16, 16]"},
       {[](DecoderGraph& g) { g.graph_path = ModelsFolder() + "/embed/1/model.onnx"; }, "input past_lens is missing"},
   };
   for (const Case& mismatch : cases) {
