@@ -6,12 +6,22 @@
 namespace naiad {
 
 // kFloat: what the model computed. kInt8: a quarter of that, rounded; kernels/quantised_row.h has the layout.
-enum class KvCacheType { kFloat, kInt8 };
+// kFloat16, kBfloat16: what a model for a GPU computed.
+enum class KvCacheType { kFloat, kInt8, kFloat16, kBfloat16 };
 
 // Memory of the key, or of the value, of one position of one KV head.
 [[nodiscard]] constexpr int64_t KvRowBytes(KvCacheType type, int32_t head_size) {
   constexpr int64_t kFloatBytes = sizeof(float);
-  return type == KvCacheType::kInt8 ? head_size + kFloatBytes : head_size * kFloatBytes;
+  switch (type) {
+    case KvCacheType::kFloat:
+      return head_size * kFloatBytes;
+    case KvCacheType::kInt8:
+      return head_size + kFloatBytes;
+    case KvCacheType::kFloat16:
+    case KvCacheType::kBfloat16:
+      return head_size * kFloatBytes / 2;
+  }
+  return 0;
 }
 
 }  // namespace naiad

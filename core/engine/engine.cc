@@ -24,12 +24,19 @@ void Engine::Start() {
 Status Engine::Submit(GenerationRequest&& request) {
   Status status = options_status_;
   if (status.ok()) status = ValidateRequest(request, runner_->shape());
+  if (status.ok() && request.num_sequences > options_.max_active_requests) {
+    status = Status::InvalidArgument("num_sequences is " + std::to_string(request.num_sequences) + ", but only " +
+                                     std::to_string(options_.max_active_requests) +
+                                     " sequences can run at once (max_active_requests)");
+  }
   if (status.ok()) status = inbox_.Push(std::move(request));
   if (!status.ok()) observer_.OnRejected(status.code());
   return status;
 }
 
-void Engine::Stop(const std::string& request_id) { inbox_.PushStop(request_id); }
+void Engine::Stop(const std::string& request_id, std::optional<int32_t> sequence_index) {
+  inbox_.PushStop(request_id, sequence_index);
+}
 
 bool Engine::Step() {
   Mail mail;

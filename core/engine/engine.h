@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -42,9 +43,9 @@ class Engine {
   //   kUnavailable        the engine is shut down
   Status Submit(GenerationRequest&& request);
 
-  // Ends the live request of this id with "cancelled" before the next step runs, wherever it is. Any thread. An id that
-  // is not live: no effect.
-  void Stop(const std::string& request_id);
+  // Ends the live request of this id, or one of its sequences, with "cancelled" before the next step runs, wherever it
+  // is. Any thread. No effect: an id that is not live; a sequence that has not forked from the first one yet.
+  void Stop(const std::string& request_id, std::optional<int32_t> sequence_index = std::nullopt);
 
   // One step by hand, for tests without Start(). False when there was nothing to do.
   bool Step();

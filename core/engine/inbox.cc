@@ -16,7 +16,7 @@ Status Inbox::Push(GenerationRequest&& request) {
                                        " requests are waiting, which is the limit (max_waiting_requests)");
     }
     const uint64_t serial = next_serial_++;
-    live_.emplace(request.id, LiveRequest{.serial = serial});
+    live_[request.id].serial = serial;
     mail_.requests.push_back({serial, std::move(request)});
     ++waiting_requests_;
   }
@@ -24,16 +24,24 @@ Status Inbox::Push(GenerationRequest&& request) {
   return Status::Ok();
 }
 
-void Inbox::PushStop(const std::string& request_id) {
+void Inbox::PushStop(const std::string& request_id, std::optional<int32_t> sequence_index) {
   {
     const std::lock_guard lock(mutex_);
     const auto live = live_.find(request_id);
-    // One stop message a request is enough, and keeps the list bounded.
-    if (live == live_.end() || live->second.stop_sent) return;
-    live->second.stop_sent = true;
-    mail_.stops.push_back(live->second.serial);
+    if (live == live_.end() || !live->second.NoteStop(sequence_index)) return;
+    mail_.stops.push_back({live->second.serial, sequence_index});
   }
   arrived_.notify_one();
+}
+
+// One message of each kind is enough, and keeps the list bounded.
+bool Inbox::LiveRequest::NoteStop(std::optional<int32_t> sequence_index) {
+  if (!sequence_index) return !std::exchange(stop_sent, true);
+  if (*sequence_index < 0 || *sequence_index >= kMaxSequences) return false;
+  const auto index = static_cast<size_t>(*sequence_index);
+  if (sequence_stops_sent[index]) return false;
+  sequence_stops_sent.set(index);
+  return true;
 }
 
 void Inbox::Close() {

@@ -1,9 +1,11 @@
 // Where requests and stop messages wait for the engine thread. The only locked state of the engine.
 #pragma once
 
+#include <bitset>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -20,10 +22,16 @@ struct AcceptedRequest {
   GenerationRequest request;
 };
 
+// Ends a request, or one of its sequences.
+struct StopMessage {
+  uint64_t serial = 0;
+  std::optional<int32_t> sequence_index;  // Absent: all.
+};
+
 // What came in since the last collection.
 struct Mail {
   std::vector<AcceptedRequest> requests;  // In order of arrival.
-  std::vector<uint64_t> stops;            // Serials to end; each at most once. Some may have ended already.
+  std::vector<StopMessage> stops;         // Each at most once. What they would end may have ended already.
   bool closed = false;                    // The engine shuts down; nothing new will come.
 };
 
@@ -35,7 +43,7 @@ class Inbox {
   // Close (kUnavailable); `request` is moved from only on success.
   Status Push(GenerationRequest&& request);
   // Any thread. No effect unless a live request has this id.
-  void PushStop(const std::string& request_id);
+  void PushStop(const std::string& request_id, std::optional<int32_t> sequence_index = std::nullopt);
   // Any thread. Wakes the collector.
   void Close();
 
@@ -54,6 +62,9 @@ class Inbox {
   struct LiveRequest {
     uint64_t serial = 0;
     bool stop_sent = false;
+    std::bitset<kMaxSequences> sequence_stops_sent;
+    // False if nothing new is asked for.
+    bool NoteStop(std::optional<int32_t> sequence_index);
   };
 
   const int32_t max_waiting_requests_;

@@ -13,7 +13,7 @@ PackedBatch PackedStep::Build(const StepPlan& plan, std::span<const std::unique_
   past_lens_.clear();
   logit_rows_.clear();
   for (const PlannedSequence& planned : plan.sequences) {
-    AppendTokens(planned, *running[planned.slot]);
+    AppendTokens(planned, *running[planned.slot], plan.DraftsOf(planned));
     AppendLogitRows(planned);
   }
   if (logit_rows_.empty()) logit_rows_.push_back(plan.tokens - 1);
@@ -27,10 +27,12 @@ PackedBatch PackedStep::Build(const StepPlan& plan, std::span<const std::unique_
           .logit_rows = logit_rows_};
 }
 
-void PackedStep::AppendTokens(const PlannedSequence& planned, const Sequence& sequence) {
-  const auto tokens =
-      sequence.tokens().subspan(static_cast<size_t>(planned.first_position), static_cast<size_t>(planned.token_count));
+void PackedStep::AppendTokens(const PlannedSequence& planned, const Sequence& sequence,
+                              std::span<const int32_t> drafts) {
+  const auto tokens = sequence.tokens().subspan(static_cast<size_t>(planned.first_position),
+                                                static_cast<size_t>(planned.token_count - planned.draft_count));
   input_ids_.insert(input_ids_.end(), tokens.begin(), tokens.end());
+  input_ids_.insert(input_ids_.end(), drafts.begin(), drafts.end());
   for (int32_t i = 0; i < planned.token_count; ++i) position_ids_.push_back(planned.first_position + i);
   past_lens_.push_back(planned.first_position);
   cu_seqlens_.push_back(planned.first_row + planned.token_count);
@@ -39,7 +41,8 @@ void PackedStep::AppendTokens(const PlannedSequence& planned, const Sequence& se
 void PackedStep::AppendLogitRows(const PlannedSequence& planned) {
   const int32_t first_context_row = planned.first_row + planned.first_context_position - planned.first_position;
   for (int32_t i = 0; i < planned.context_row_count; ++i) logit_rows_.push_back(first_context_row + i);
-  if (planned.samples) logit_rows_.push_back(planned.first_row + planned.token_count - 1);
+  const int32_t end_row = planned.first_row + planned.token_count;
+  for (int32_t row = end_row - planned.sample_row_count(); row < end_row; ++row) logit_rows_.push_back(row);
 }
 
 void PackedStep::FillBlockTable(const StepPlan& plan, std::span<const std::unique_ptr<Sequence>> running,

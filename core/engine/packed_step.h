@@ -22,7 +22,7 @@ class PackedStep {
                     std::span<const BlockReservation> reservations);
 
  private:
-  void AppendTokens(const PlannedSequence& planned, const Sequence& sequence);
+  void AppendTokens(const PlannedSequence& planned, const Sequence& sequence, std::span<const int32_t> drafts);
   void AppendLogitRows(const PlannedSequence& planned);
   void FillBlockTable(const StepPlan& plan, std::span<const std::unique_ptr<Sequence>> running,
                       std::span<const BlockReservation> reservations);

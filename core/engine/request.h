@@ -15,6 +15,8 @@ namespace naiad {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr int32_t kMaxSequences = 16;  // Of one request.
+
 struct LogitBias {
   int32_t token_id = 0;
   float bias = 0.0F;

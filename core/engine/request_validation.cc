@@ -108,6 +108,32 @@ Status CheckOutput(const OutputOptions& output, const DecoderShape& shape) {
   return Status::Ok();
 }
 
+Status CheckIntRange(const char* field, int32_t value, int32_t min, int32_t max) {
+  if (value >= min && value <= max) return Status::Ok();
+  return Invalid(std::string(field) + " is " + std::to_string(value) + "; it must be from " + std::to_string(min) +
+                 " to " + std::to_string(max));
+}
+
+Status CheckScheduling(const GenerationRequest& request) {
+  if (Status status = CheckIntRange("priority", request.priority, -kMaxPriority, kMaxPriority); !status.ok()) {
+    return status;
+  }
+  if (request.max_draft_tokens.value_or(0) < 0) {
+    return Invalid("max_draft_tokens is " + std::to_string(*request.max_draft_tokens) + "; it must not be negative");
+  }
+  const int32_t most_sequences = request.stopping.max_tokens == 0 ? 1 : kMaxSequences;
+  return CheckIntRange("num_sequences", request.num_sequences, 1, most_sequences);
+}
+
+// What a grammar and the stopping options both decide.
+Status CheckGrammar(const GenerationRequest& request) {
+  if (request.grammar == nullptr) return Status::Ok();
+  if (request.stopping.ignore_eos) return Invalid("ignore_eos does not go with a guide, which says when a text ends");
+  if (request.stopping.min_tokens > 0)
+    return Invalid("min_tokens does not go with a guide, which says when a text ends");
+  return Status::Ok();
+}
+
 Status CheckFits(const GenerationRequest& request, const DecoderShape& shape) {
   const auto prompt = static_cast<int64_t>(request.prompt_token_ids.size());
   const int64_t max_tokens = request.stopping.max_tokens;
@@ -137,7 +163,8 @@ Status ValidateRequest(const GenerationRequest& request, const DecoderShape& sha
   if (request.prompt_token_ids.empty()) return Invalid("prompt_token_ids is empty; a prompt has at least 1 token");
   for (const Status& status :
        {CheckTokenIds("prompt_token_ids", request.prompt_token_ids, shape), CheckSampling(request.sampling, shape),
-        CheckStopping(request.stopping, request.output, shape), CheckOutput(request.output, shape)}) {
+        CheckStopping(request.stopping, request.output, shape), CheckOutput(request.output, shape),
+        CheckScheduling(request), CheckGrammar(request)}) {
     if (!status.ok()) return status;
   }
   return CheckFits(request, shape);

@@ -17,6 +17,7 @@ inline constexpr float kMaxLogitBias = 100.0F;                 // And not under 
 inline constexpr int32_t kMaxLogitBiasEntries = 1024;
 inline constexpr int32_t kMaxStopTokenIds = 64;
 inline constexpr int32_t kMaxTopLogProbs = 20;
+inline constexpr int32_t kMaxPriority = 100;  // And not under its negative.
 
 // Positions of the cache that a request can ever fill. The last new token is never fed back, so it takes none.
 [[nodiscard]] int32_t MaxCachedPositions(const GenerationRequest& request);

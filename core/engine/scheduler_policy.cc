@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <span>
 #include <utility>
 
 namespace naiad {
@@ -36,16 +37,34 @@ int32_t ShareAmongDecoding(std::span<const SequenceDemand> demands, int32_t budg
   return static_cast<int32_t>(order.size());
 }
 
+// Gives one prefilling sequence up to `most` tokens more.
+void GiveTokens(const SequenceDemand& demand, int32_t most, StepLimits* left, int32_t* share) {
+  int32_t tokens = std::min({demand.pending_tokens - *share, most, left->max_tokens});
+  const int32_t rows = std::max(0, demand.context_rows - *share);
+  if (rows > left->max_context_rows) tokens = std::min(tokens, left->max_context_rows);
+  *share += tokens;
+  left->max_tokens -= tokens;
+  left->max_context_rows -= std::min(tokens, rows);
+}
+
 void ShareAmongPrefilling(std::span<const SequenceDemand> demands, StepLimits left, StepShares* shares) {
+  std::vector<size_t>& order = shares->prefill_order;
+  order.clear();
   for (size_t i = 0; i < demands.size(); ++i) {
-    const SequenceDemand& demand = demands[i];
-    if (demand.is_decoding) continue;
-    int32_t tokens = std::min(demand.pending_tokens, left.max_tokens);
-    if (demand.context_rows > left.max_context_rows) tokens = std::min(tokens, left.max_context_rows);
-    shares->tokens[i] = tokens;
-    left.max_tokens -= tokens;
-    left.max_context_rows -= std::min(tokens, demand.context_rows);
+    if (!demands[i].is_decoding) order.push_back(i);
   }
+  if (order.empty()) return;
+  left.max_tokens = std::min(left.max_tokens, left.max_prefill_tokens);
+  const size_t first = order.front();
+  GiveTokens(demands[first], left.max_tokens - left.max_tokens / 2, &left, &shares->tokens[first]);
+  std::stable_sort(order.begin() + 1, order.end(), [&](size_t a, size_t b) {
+    return std::pair(-demands[a].priority, demands[a].pending_tokens) <
+           std::pair(-demands[b].priority, demands[b].pending_tokens);
+  });
+  for (const size_t i : std::span(order).subspan(1)) {
+    GiveTokens(demands[i], left.max_tokens, &left, &shares->tokens[i]);
+  }
+  GiveTokens(demands[first], left.max_tokens, &left, &shares->tokens[first]);
 }
 
 }  // namespace
@@ -56,17 +75,6 @@ void ShareStep(std::span<const SequenceDemand> demands, const StepLimits& limits
   StepLimits left = limits;
   left.max_tokens -= ShareAmongDecoding(demands, decode_budget, shares);
   ShareAmongPrefilling(demands, left, shares);
-}
-
-int32_t CountAdmissible(std::span<const int32_t> blocks_needed, AdmissionLimits limits) {
-  int32_t count = 0;
-  for (const int32_t blocks : blocks_needed) {
-    if (limits.free_slots < 1 || blocks > limits.unpromised_blocks) break;
-    --limits.free_slots;
-    limits.unpromised_blocks -= blocks;
-    ++count;
-  }
-  return count;
 }
 
 }  // namespace naiad

@@ -13,16 +13,29 @@ std::chrono::microseconds Between(Clock::time_point begin, Clock::time_point end
 
 bool HasEnded(const std::unique_ptr<Sequence>& sequence) { return sequence->has_ended(); }
 
+// Places among the running sequences that it takes, now or once it has forked.
+int32_t SlotsOf(const Sequence& sequence) { return 1 + sequence.unforked(); }
+
+int32_t BlocksOfAllTokens(const Sequence& sequence, int32_t block_tokens) {
+  return BlocksForPositions(sequence.total_tokens(), block_tokens);
+}
+
 }  // namespace
 
 StepLoop::StepLoop(const EngineOptions& options, ModelRunner& runner, EngineObserver& observer, Inbox& inbox)
-    : options_(options), runner_(runner), observer_(observer), inbox_(inbox), pool_(runner.shape().num_blocks) {}
+    : options_(options),
+      runner_(runner),
+      observer_(observer),
+      inbox_(inbox),
+      pool_(runner.shape().num_blocks, runner.shape().block_tokens),
+      planner_(options_, pool_, costs_) {}
 
 bool StepLoop::Step(Mail mail) {
   bool has_worked = !mail.requests.empty();
   TakeRequests(std::move(mail.requests));
   has_worked |= EndStoppedAndAbandoned(mail.stops);
   AdmitWaiting();
+  ForkReady();
   PlanStep();
   if (!plan_.sequences.empty()) {
     ExecutePlan();
@@ -44,18 +57,30 @@ void StepLoop::EndAll(Mail mail, const Status& error) {
 }
 
 void StepLoop::TakeRequests(std::vector<AcceptedRequest> requests) {
+  const SequenceSettings settings{.eos_token_ids = options_.eos_token_ids,
+                                  .vocabulary_size = runner_.shape().vocabulary_size,
+                                  .max_draft_tokens = options_.max_draft_tokens};
   for (AcceptedRequest& accepted : requests) {
-    waiting_.push_back(
-        std::make_unique<Sequence>(accepted.serial, std::move(accepted.request), options_.eos_token_ids));
+    auto group = std::make_shared<RequestGroup>();
+    group->serial = accepted.serial;
+    group->request = std::move(accepted.request);
+    group->request.use_prefix_cache &= options_.prefix_cache;
+    group->unfinished_sequences = group->request.num_sequences;
+    InsertByRank(std::make_unique<Sequence>(std::move(group), settings), &waiting_);
   }
 }
 
-bool StepLoop::EndStoppedAndAbandoned(const std::vector<uint64_t>& stops) {
+bool StepLoop::EndStoppedAndAbandoned(const std::vector<StopMessage>& stops) {
   const Clock::time_point now = Clock::now();
   bool has_ended_some = false;
+  const auto is_stopped = [&](const Sequence& sequence) {
+    return std::ranges::any_of(stops, [&](const StopMessage& stop) {
+      if (stop.serial != sequence.group().serial) return false;
+      return !stop.sequence_index || (*stop.sequence_index == sequence.index() && sequence.unforked() == 0);
+    });
+  };
   const auto end_if_unwanted = [&](const std::unique_ptr<Sequence>& sequence) {
-    const bool is_stopped = std::ranges::find(stops, sequence->serial()) != stops.end();
-    if (!is_stopped && !sequence->sink().IsAbandoned()) return;
+    if (!is_stopped(*sequence) && !sequence->sink().IsAbandoned()) return;
     Finish(*sequence, SequenceEnd::Cancelled(), {}, now);
     has_ended_some = true;
   };
@@ -65,72 +90,88 @@ bool StepLoop::EndStoppedAndAbandoned(const std::vector<uint64_t>& stops) {
   return has_ended_some;
 }
 
-// A request starts only when the blocks that it and all running ones can ever need are there, so that no running
-// request ever runs out of them.
+// Strictly in order of rank: a small request never overtakes a large one, which would let the large one starve.
 void StepLoop::AdmitWaiting() {
-  if (waiting_.empty()) return;
-  const int32_t block_tokens = runner_.shape().block_tokens;
-  AdmissionLimits limits;
-  limits.free_slots = options_.max_active_requests - static_cast<int32_t>(running_.size());
-  limits.unpromised_blocks = pool_.num_blocks();
-  for (const auto& sequence : running_) limits.unpromised_blocks -= sequence->promised_blocks(block_tokens);
+  while (!waiting_.empty()) {
+    if (CanStart(*waiting_.front())) {
+      std::unique_ptr<Sequence> next = std::move(waiting_.front());
+      waiting_.pop_front();
+      Start(std::move(next));
+    } else if (WouldFitWithoutLowerPriorities(*waiting_.front())) {
+      PushOutLast();
+    } else {
+      return;
+    }
+  }
+}
 
-  blocks_needed_.clear();
-  for (const auto& sequence : waiting_) {
-    if (std::cmp_greater_equal(blocks_needed_.size(), limits.free_slots)) break;
-    blocks_needed_.push_back(sequence->promised_blocks(block_tokens));
+// Blocks are promised to nobody: a sequence starts when the tokens it has fit beside those that the running ones still
+// have to compute, with a block for each of those to grow into. If they all grow far, some will be preempted.
+bool StepLoop::CanStart(const Sequence& sequence) const {
+  if (running_.empty()) return true;
+  const int32_t block_tokens = pool_.block_tokens();
+  int32_t slots = SlotsOf(sequence);
+  int32_t blocks = BlocksOfAllTokens(sequence, block_tokens) - sequence.FindCachedPrefix(pool_).held_by_others;
+  for (const auto& other : running_) {
+    slots += SlotsOf(*other);
+    blocks += 1 + std::max(0, BlocksOfAllTokens(*other, block_tokens) - other->block_table().size());
   }
-  const int32_t count = CountAdmissible(blocks_needed_, limits);
-  const Clock::time_point now = Clock::now();
-  for (int32_t i = 0; i < count; ++i) {
-    waiting_.front()->Start(now, runner_.shape().vocabulary_size);
-    running_.push_back(std::move(waiting_.front()));
-    waiting_.pop_front();
+  return slots <= options_.max_active_requests && blocks <= pool_.available_count();
+}
+
+// Whether preempting everything of a lower priority would let it start; only then is it worth it.
+bool StepLoop::WouldFitWithoutLowerPriorities(const Sequence& sequence) const {
+  const int32_t block_tokens = pool_.block_tokens();
+  int32_t slots = SlotsOf(sequence);
+  int32_t blocks = BlocksOfAllTokens(sequence, block_tokens) - sequence.FindCachedPrefix(pool_).held_by_others;
+  int32_t available = pool_.available_count();
+  bool has_lower = false;
+  for (const auto& other : running_) {
+    if (other->request().priority < sequence.request().priority) {
+      has_lower = true;
+      available += other->block_table().size();
+      continue;
+    }
+    slots += SlotsOf(*other);
+    blocks += 1 + std::max(0, BlocksOfAllTokens(*other, block_tokens) - other->block_table().size());
   }
-  inbox_.OnLeftWaiting(count);
+  return has_lower && slots <= options_.max_active_requests && blocks <= available;
+}
+
+void StepLoop::Start(std::unique_ptr<Sequence> sequence) {
+  if (!sequence->has_ever_started()) inbox_.OnLeftWaiting(1);
+  sequence->Start(Clock::now());
+  InsertByRank(std::move(sequence), &running_);
+}
+
+void StepLoop::PushOutLast() {
+  if (running_.back()->cached_tokens() > 0) observer_.OnPreemption();
+  running_.back()->Preempt();
+  InsertByRank(std::move(running_.back()), &waiting_);
+  running_.pop_back();
+}
+
+void StepLoop::ForkReady() {
+  moved_.clear();
+  for (const auto& sequence : running_) {
+    while (sequence->IsReadyToFork()) moved_.push_back(sequence->Fork(&pool_));
+  }
+  for (auto& sequence : moved_) InsertByRank(std::move(sequence), &running_);
 }
 
 void StepLoop::PlanStep() {
-  demands_.clear();
-  for (const auto& sequence : running_) {
-    demands_.push_back({.pending_tokens = sequence->pending_tokens(),
-                        .context_rows = sequence->unscored_positions(),
-                        .is_decoding = sequence->phase() == SequencePhase::kDecoding,
-                        .last_step = sequence->last_step()});
+  planner_.Plan(&running_, &plan_, &moved_);
+  for (auto& sequence : moved_) {
+    observer_.OnPreemption();
+    InsertByRank(std::move(sequence), &waiting_);
   }
-  ShareStep(demands_, {.max_tokens = options_.max_step_tokens, .max_context_rows = options_.max_context_rows},
-            &shares_);
-  plan_.Clear();
-  for (size_t slot = 0; slot < running_.size(); ++slot) {
-    if (shares_.tokens[slot] > 0) PlanSequence(slot, shares_.tokens[slot]);
-  }
-}
-
-void StepLoop::PlanSequence(size_t slot, int32_t token_count) {
-  const Sequence& sequence = *running_[slot];
-  const int32_t end = sequence.cached_tokens() + token_count;
-  PlannedSequence planned;
-  planned.slot = slot;
-  planned.first_position = sequence.cached_tokens();
-  planned.token_count = token_count;
-  planned.first_row = plan_.tokens;
-  planned.first_logit_row = plan_.logit_rows;
-  if (sequence.unscored_positions() > 0) {
-    planned.first_context_position = std::max(planned.first_position, sequence.scored_positions());
-    const int32_t context_end = std::min(end, sequence.prompt_tokens() - 1);
-    planned.context_row_count = std::max(0, context_end - planned.first_context_position);
-  }
-  planned.samples = end == sequence.total_tokens() && sequence.request().stopping.max_tokens > 0;
-  planned.new_blocks = BlocksForPositions(end, runner_.shape().block_tokens) - sequence.block_table().size();
-  plan_.tokens += token_count;
-  plan_.logit_rows += planned.logit_row_count();
-  plan_.sequences.push_back(planned);
 }
 
 void StepLoop::ExecutePlan() {
   const Clock::time_point begin = Clock::now();
   std::span<float> logits;
   Status status = ReserveBlocks();
+  if (status.ok()) status = CopySharedBlocks();
   if (status.ok()) status = RunModel(&logits);
   if (!status.ok()) {
     FailStep(status);
@@ -138,11 +179,12 @@ void StepLoop::ExecutePlan() {
   }
   SampleStep(plan_, running_, logits, runner_.shape().vocabulary_size, &scratch_, &outcomes_);
   const Clock::time_point end = Clock::now();
-  Commit(end);
   StepStats stats;
   stats.tokens = plan_.tokens;
   stats.sequences = static_cast<int32_t>(plan_.sequences.size());
   stats.duration = Between(begin, end);
+  Commit(end, &stats);
+  costs_.Observe({.decoding = plan_.decoding, .extra_tokens = plan_.tokens - plan_.decoding}, stats.duration);
   observer_.OnStep(stats);
   Deliver(end);
 }
@@ -150,12 +192,27 @@ void StepLoop::ExecutePlan() {
 Status StepLoop::ReserveBlocks() {
   reservations_.clear();
   for (const PlannedSequence& planned : plan_.sequences) {
-    std::optional<BlockReservation> reservation = pool_.Reserve(planned.new_blocks);
+    const int32_t wanted = planned.new_blocks + (planned.copies_block ? 1 : 0);
+    std::optional<BlockReservation> reservation = pool_.Reserve(wanted);
     if (!reservation) {
-      return Status::Internal("the KV cache has " + std::to_string(pool_.free_count()) + " free blocks; " +
-                              std::to_string(planned.new_blocks) + " promised ones are wanted");
+      return Status::Internal("the KV cache has " + std::to_string(pool_.available_count()) + " blocks to give; " +
+                              std::to_string(wanted) + " planned ones are wanted");
     }
     reservations_.push_back(*std::move(reservation));
+  }
+  return Status::Ok();
+}
+
+// The last holder of a shared block may write to the block itself.
+Status StepLoop::CopySharedBlocks() {
+  for (size_t i = 0; i < plan_.sequences.size(); ++i) {
+    if (!plan_.sequences[i].copies_block) continue;
+    Sequence& sequence = *running_[plan_.sequences[i].slot];
+    BlockReservation copy = reservations_[i].TakeFront(1);
+    if (!sequence.MustCopyBlock(pool_)) continue;
+    const BlockCopy step{.source = sequence.block_table().blocks().back(), .target = copy.blocks().front()};
+    if (Status status = runner_.CopyBlocks({&step, 1}); !status.ok()) return status;
+    sequence.ReplaceSharedBlock(std::move(copy));
   }
   return Status::Ok();
 }
@@ -177,50 +234,73 @@ void StepLoop::FailStep(const Status& error) {
   }
 }
 
-void StepLoop::Commit(Clock::time_point now) {
+// Drafts that did not hold leave keys and values behind the cached positions; the next tokens there overwrite them.
+void StepLoop::Commit(Clock::time_point now, StepStats* stats) {
   ++step_number_;
   for (size_t i = 0; i < plan_.sequences.size(); ++i) {
     const PlannedSequence& planned = plan_.sequences[i];
+    const SequenceOutcome& outcome = outcomes_[i];
     Sequence& sequence = *running_[planned.slot];
-    sequence.CommitCached(planned.token_count, std::move(reservations_[i]), step_number_);
+    const int32_t count = planned.token_count - planned.draft_count + outcome.accepted_drafts;
+    const int32_t blocks = BlocksForPositions(sequence.cached_tokens() + count, pool_.block_tokens());
+    const int32_t missing_blocks = blocks - sequence.block_table().size();
+    sequence.CommitCached(count, reservations_[i].TakeFront(static_cast<size_t>(missing_blocks)), &pool_);
     sequence.CommitScored(planned.context_row_count);
-    if (!outcomes_[i].token_id) continue;
-    const std::optional<Clock::time_point> previous = sequence.last_token_time();
-    sequence.CommitToken(*outcomes_[i].token_id, now);
-    ReportToken(sequence, previous, now);
+    sequence.NoteStep(step_number_);
+    if (planned.draft_count > 0) sequence.prompt_lookup()->OnResult(planned.draft_count, outcome.accepted_drafts);
+    ReportTokens(sequence, outcome.delta.token_ids.size(), now);
+    stats->new_tokens += static_cast<int32_t>(outcome.delta.token_ids.size());
+    const NewPromptTokens prompt = sequence.TakeNewPromptTokens();
+    stats->prompt_tokens += prompt.all;
+    stats->cached_prompt_tokens += prompt.cached;
+    stats->draft_tokens += planned.draft_count;
+    stats->accepted_draft_tokens += outcome.accepted_drafts;
   }
+  reservations_.clear();
 }
 
 void StepLoop::Deliver(Clock::time_point now) {
   for (size_t i = 0; i < plan_.sequences.size(); ++i) {
     Sequence& sequence = *running_[plan_.sequences[i].slot];
     SequenceOutcome& outcome = outcomes_[i];
-    if (!outcome.status.ok()) {
-      Finish(sequence, SequenceEnd::Error(outcome.status), std::move(outcome.delta), now);
-    } else if (std::optional<SequenceEnd> end = sequence.NaturalEnd()) {
-      Finish(sequence, *std::move(end), std::move(outcome.delta), now);
+    if (!outcome.end) outcome.end = sequence.NaturalEnd();
+    if (outcome.end) {
+      Finish(sequence, *std::move(outcome.end), std::move(outcome.delta), now);
     } else if (!outcome.delta.token_ids.empty() || !outcome.delta.context_log_probs.chosen.empty()) {
       sequence.sink().OnDelta(std::move(outcome.delta));
     }
   }
 }
 
-void StepLoop::ReportToken(const Sequence& sequence, std::optional<Clock::time_point> previous, Clock::time_point now) {
-  if (previous) {
-    observer_.OnInterToken(Between(*previous, now));
+// Tokens that come together share the time since the last ones.
+void StepLoop::ReportTokens(Sequence& sequence, size_t count, Clock::time_point now) {
+  if (count == 0) return;
+  if (const std::optional<Clock::time_point> previous = sequence.last_token_time()) {
+    const std::chrono::microseconds gap = Between(*previous, now) / static_cast<int64_t>(count);
+    for (size_t i = 0; i < count; ++i) observer_.OnInterToken(gap);
   } else {
     observer_.OnFirstToken(Between(sequence.request().arrival, now));
   }
+  sequence.NoteTokenTime(now);
 }
 
-// Blocks and id are free before anybody hears of the end, so that who hears of it can use them.
+// Blocks and id are free before anybody hears of the end, so that who hears of it can use them. A sequence that stands
+// for others ends them too.
 void StepLoop::Finish(Sequence& sequence, SequenceEnd end, TokenDelta last, Clock::time_point now) {
-  if (sequence.phase() == SequencePhase::kWaiting) inbox_.OnLeftWaiting(1);
+  if (!sequence.has_ever_started()) inbox_.OnLeftWaiting(1);
+  const int32_t unforked = sequence.unforked();
   sequence.End(std::move(end));
-  inbox_.OnEnded(sequence.request().id);
-  const FinishedSummary summary = sequence.Summarize(now);
-  observer_.OnFinished(summary, Between(sequence.request().arrival, now));
-  sequence.sink().OnFinished(std::move(last), summary);
+  FinishedSummary summary = sequence.Summarize(now);
+  last.sequence_index = summary.sequence_index;
+  RequestGroup& group = sequence.group();
+  for (int32_t i = 0; i <= unforked; ++i) {
+    summary.is_last = --group.unfinished_sequences == 0;
+    if (summary.is_last) inbox_.OnEnded(group.request.id);
+    observer_.OnFinished(summary, Between(group.request.arrival, now));
+    group.request.sink->OnFinished(std::exchange(last, {}), summary);
+    summary.sequence_index = group.request.num_sequences - unforked + i;
+    last.sequence_index = summary.sequence_index;
+  }
 }
 
 void StepLoop::RemoveEnded() {
@@ -229,18 +309,25 @@ void StepLoop::RemoveEnded() {
 }
 
 void StepLoop::ReportLoad() {
+  const auto preempted = std::ranges::count_if(
+      waiting_, [](const std::unique_ptr<Sequence>& sequence) { return sequence->has_ever_started(); });
   observer_.OnLoad({.running = static_cast<int32_t>(running_.size()),
-                    .waiting = inbox_.waiting_requests(),
+                    .waiting = inbox_.waiting_requests() + static_cast<int32_t>(preempted),
                     .blocks_used = pool_.used_count(),
                     .blocks_free = pool_.free_count(),
-                    .blocks_cached = 0});
+                    .blocks_cached = pool_.cached_count()});
 }
 
 CacheSnapshot StepLoop::Snapshot() const {
   CacheSnapshot snapshot;
   snapshot.num_blocks = pool_.num_blocks();
-  snapshot.block_tokens = runner_.shape().block_tokens;
+  snapshot.block_tokens = pool_.block_tokens();
   snapshot.free_blocks.assign(pool_.free_blocks().begin(), pool_.free_blocks().end());
+  snapshot.cached_blocks = pool_.cached_blocks();
+  for (int32_t block = 0; block < pool_.num_blocks(); ++block) {
+    snapshot.holders.push_back(pool_.holders(block));
+    if (pool_.index().Contains(block)) snapshot.remembered.push_back({block, pool_.index().previous(block)});
+  }
   for (const auto& sequence : running_) {
     const auto blocks = sequence->block_table().blocks();
     snapshot.sequences.push_back({sequence->request().id, sequence->cached_tokens(), {blocks.begin(), blocks.end()}});

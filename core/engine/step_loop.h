@@ -14,16 +14,16 @@
 #include "engine/model_runner.h"
 #include "engine/observer.h"
 #include "engine/packed_step.h"
-#include "engine/scheduler_policy.h"
 #include "engine/sequence.h"
+#include "engine/step_cost_model.h"
 #include "engine/step_plan.h"
+#include "engine/step_planner.h"
 #include "engine/step_sampling.h"
 
 namespace naiad {
 
-// Owns all requests from the inbox to their end. A step is a transaction: until the run has succeeded and all tokens
-// are chosen, no sequence is changed; a failed run ends the sequences of that step and nothing else. Engine thread
-// only.
+// Owns all sequences from the inbox to their end. A step is a transaction: until the run has succeeded, no sequence
+// gets on; a failed run ends the sequences of that step and nothing else. Engine thread only.
 class StepLoop {
  public:
   // All references must outlive the loop. `options` must have been validated.
@@ -41,19 +41,24 @@ class StepLoop {
  private:
   // Before the step.
   void TakeRequests(std::vector<AcceptedRequest> requests);
-  bool EndStoppedAndAbandoned(const std::vector<uint64_t>& stops);
+  bool EndStoppedAndAbandoned(const std::vector<StopMessage>& stops);
   void AdmitWaiting();
-  // The step itself.
+  [[nodiscard]] bool CanStart(const Sequence& sequence) const;
+  [[nodiscard]] bool WouldFitWithoutLowerPriorities(const Sequence& sequence) const;
+  void Start(std::unique_ptr<Sequence> sequence);
+  void PushOutLast();
+  void ForkReady();
   void PlanStep();
-  void PlanSequence(size_t slot, int32_t token_count);
+  // The step itself.
   void ExecutePlan();
   Status ReserveBlocks();
+  Status CopySharedBlocks();
   Status RunModel(std::span<float>* logits);
   void FailStep(const Status& error);
-  void Commit(Clock::time_point now);
+  void Commit(Clock::time_point now, StepStats* stats);
   void Deliver(Clock::time_point now);
   // After it.
-  void ReportToken(const Sequence& sequence, std::optional<Clock::time_point> previous, Clock::time_point now);
+  void ReportTokens(Sequence& sequence, size_t count, Clock::time_point now);
   void Finish(Sequence& sequence, SequenceEnd end, TokenDelta last, Clock::time_point now);
   void RemoveEnded();
   void ReportLoad();
@@ -63,16 +68,16 @@ class StepLoop {
   EngineObserver& observer_;
   Inbox& inbox_;
 
-  BlockPool pool_;                                  // Before the sequences, which give their blocks back to it.
-  std::deque<std::unique_ptr<Sequence>> waiting_;   // In order of arrival.
-  std::vector<std::unique_ptr<Sequence>> running_;  // In order of admission.
+  BlockPool pool_;                                 // Before the sequences, which give their blocks back to it.
+  std::deque<std::unique_ptr<Sequence>> waiting_;  // In order of rank; those that were preempted too.
+  SequenceList running_;                           // In order of rank.
+  StepCostModel costs_;
+  StepPlanner planner_;
   int64_t step_number_ = 0;
 
   // Of the current step; kept so that their memory is used again.
-  std::vector<int32_t> blocks_needed_;
-  std::vector<SequenceDemand> demands_;
-  StepShares shares_;
   StepPlan plan_;
+  SequenceList moved_;                          // On their way between the lists.
   std::vector<BlockReservation> reservations_;  // One for each of plan_.sequences.
   PackedStep packed_;
   SamplerScratch scratch_;

@@ -1,6 +1,7 @@
 #include "engine/step_sampling.h"
 
 #include <cstddef>
+#include <utility>
 
 #include "sampling/log_probs.h"
 
@@ -26,21 +27,35 @@ void ScoreContext(const PlannedSequence& planned, const Sequence& sequence, cons
   }
 }
 
-void SampleNext(const Sequence& sequence, std::span<float> row, SamplerScratch* scratch, SequenceOutcome* outcome) {
+// False if no token has a finite logit.
+bool SampleNext(Sequence& sequence, std::span<float> row, SamplerScratch* scratch, TokenDelta* delta) {
   const OutputOptions& output = sequence.request().output;
   // Sampling changes the row, and log-probabilities are those under the model itself. A row without finite maximum has
   // none; then sampling reports it.
   if (output.log_probs) scratch->model_logits.assign(row.begin(), row.end());
-  outcome->token_id = sequence.sampler().Sample(row, scratch);
-  if (!outcome->token_id) {
-    outcome->status =
-        Status::Internal("no token has a finite logit after " + std::to_string(sequence.total_tokens()) + " tokens");
-    return;
-  }
-  outcome->delta.token_ids.push_back(*outcome->token_id);
+  const std::optional<int32_t> token_id = sequence.sampler().Sample(row, scratch);
+  if (!token_id) return false;
+  delta->token_ids.push_back(*token_id);
   if (output.log_probs) {
-    AppendLogProbs(scratch->model_logits, *outcome->token_id, output.top_log_probs, &scratch->candidates,
-                   &outcome->delta.log_probs);
+    AppendLogProbs(scratch->model_logits, *token_id, output.top_log_probs, &scratch->candidates, &delta->log_probs);
+  }
+  sequence.AppendToken(*token_id);
+  return true;
+}
+
+// Goes on from row to row for as long as the drafts hold.
+void SampleSequence(std::span<const int32_t> drafts, const LogitRows& rows, int32_t first_row, Sequence& sequence,
+                    SamplerScratch* scratch, SequenceOutcome* outcome) {
+  for (int32_t i = 0; std::cmp_less_equal(i, drafts.size()); ++i) {
+    if (!SampleNext(sequence, rows.Row(first_row + i), scratch, &outcome->delta)) {
+      outcome->end = SequenceEnd::Error(
+          Status::Internal("no token has a finite logit after " + std::to_string(sequence.total_tokens()) + " tokens"));
+      return;
+    }
+    outcome->end = sequence.NaturalEnd();
+    if (outcome->end || std::cmp_equal(i, drafts.size())) return;
+    if (outcome->delta.token_ids.back() != drafts[static_cast<size_t>(i)]) return;
+    ++outcome->accepted_drafts;
   }
 }
 
@@ -51,11 +66,13 @@ void SampleStep(const StepPlan& plan, std::span<const std::unique_ptr<Sequence>>
   const LogitRows rows{logits, static_cast<size_t>(vocabulary_size)};
   outcomes->clear();
   for (const PlannedSequence& planned : plan.sequences) {
-    const Sequence& sequence = *running[planned.slot];
+    Sequence& sequence = *running[planned.slot];
     SequenceOutcome& outcome = outcomes->emplace_back();
+    outcome.delta.sequence_index = sequence.index();
     ScoreContext(planned, sequence, rows, scratch, &outcome.delta.context_log_probs);
     if (!planned.samples) continue;
-    SampleNext(sequence, rows.Row(planned.first_logit_row + planned.context_row_count), scratch, &outcome);
+    SampleSequence(plan.DraftsOf(planned), rows, planned.first_logit_row + planned.context_row_count, sequence, scratch,
+                   &outcome);
   }
 }
 

@@ -22,4 +22,10 @@ namespace naiad {
   return static_cast<double>(MixBits(stream + (counter + 1) * kGoldenGamma) >> 11) * 0x1.0p-53;
 }
 
+// The seed of sequence `index` of a request: the request's own for the first, so that asking for more changes nothing
+// about it.
+[[nodiscard]] constexpr uint64_t SequenceSeed(uint64_t seed, int32_t index) {
+  return index == 0 ? seed : MixBits(seed + static_cast<uint64_t>(index) * 0x9e3779b97f4a7c15ULL);
+}
+
 }  // namespace naiad

@@ -1,6 +1,7 @@
 #include "sampling/sampler.h"
 
 #include <cmath>
+#include <utility>
 
 #include "sampling/argmax.h"
 #include "sampling/counter_random.h"
@@ -36,12 +37,14 @@ std::vector<std::unique_ptr<CandidateFilter>> MakeCandidateFilters(const Samplin
 }
 
 Sampler::Sampler(const SamplingOptions& sampling, int32_t min_tokens, std::span<const int32_t> stop_token_ids,
-                 int32_t vocabulary_size)
+                 int32_t vocabulary_size, std::unique_ptr<LogitsRule> grammar_rule)
     : is_greedy_(sampling.temperature == 0.0F),
       top_k_(sampling.top_k),
       seed_(sampling.seed),
       rules_(MakeLogitsRules(sampling, min_tokens, stop_token_ids, vocabulary_size)),
-      filters_(MakeCandidateFilters(sampling)) {}
+      filters_(MakeCandidateFilters(sampling)) {
+  if (grammar_rule != nullptr) rules_.push_back(std::move(grammar_rule));
+}
 
 void Sampler::OnToken(TokenOrigin origin, int32_t token_id) {
   for (const auto& rule : rules_) rule->OnToken(origin, token_id);

@@ -15,7 +15,7 @@ namespace naiad {
 
 // The rules that `sampling` and `min_tokens` ask for, those without effect left out, in the order in which they apply:
 //   1. logit bias  2. repetition penalty  3. presence and frequency penalty  4. minimum tokens (forbids the stop
-//   tokens)
+//   tokens)  5. the request's grammar, which the Sampler adds
 // Minimum tokens is last, so that nothing lifts a forbidden token again.
 [[nodiscard]] std::vector<std::unique_ptr<LogitsRule>> MakeLogitsRules(const SamplingOptions& sampling,
                                                                        int32_t min_tokens,
@@ -36,9 +36,10 @@ struct SamplerScratch {
 // What is chosen depends on the logits, the request's options and its own tokens only. Engine thread only.
 class Sampler {
  public:
-  // `stop_token_ids` are all tokens that would end the request. Options must have been validated.
+  // `stop_token_ids` are all tokens that would end the request. `grammar_rule`, if not null, applies after all others,
+  // so that nothing lets a token in that it forbids. Options must have been validated.
   Sampler(const SamplingOptions& sampling, int32_t min_tokens, std::span<const int32_t> stop_token_ids,
-          int32_t vocabulary_size);
+          int32_t vocabulary_size, std::unique_ptr<LogitsRule> grammar_rule = nullptr);
 
   // Told of every token of the request in order.
   void OnToken(TokenOrigin origin, int32_t token_id);
@@ -51,7 +52,7 @@ class Sampler {
   const bool is_greedy_;
   const int32_t top_k_;
   const uint64_t seed_;
-  const std::vector<std::unique_ptr<LogitsRule>> rules_;
+  std::vector<std::unique_ptr<LogitsRule>> rules_;
   const std::vector<std::unique_ptr<CandidateFilter>> filters_;
   int32_t generated_tokens_ = 0;
 };

@@ -12,7 +12,6 @@
 namespace naiad {
 
 inline constexpr size_t kMaxGuideBytes = 65'536;
-inline constexpr int32_t kMaxSequences = 16;
 
 struct DecodedGeneration {
   bool is_stop = false;                  // A stop message: only `request.id` and `stop_sequence` count.

@@ -49,7 +49,7 @@ TEST(EngineStopTest, StopsInTheMiddleOfPrefill) {
   bench.engine.Stop("a");
   bench.Step();
   ExpectCancelled(*recording, 0);
-  bench.ExpectAllBlocksFree();
+  bench.ExpectNoBlockHeld();
 }
 
 TEST(EngineStopTest, StopsInTheMiddleOfDecodingWithTheTokensSoFarDelivered) {
@@ -60,7 +60,7 @@ TEST(EngineStopTest, StopsInTheMiddleOfDecodingWithTheTokensSoFarDelivered) {
   bench.Step();
   ExpectCancelled(*recording, 3);
   EXPECT_EQ(recording->tokens(), ExpectedGreedy(MakePrompt(5, 1), 3));
-  bench.ExpectAllBlocksFree();
+  bench.ExpectNoBlockHeld();
 }
 
 TEST(EngineStopTest, AStopAfterTheEndOrOfAnUnknownIdHasNoEffect) {
@@ -87,7 +87,7 @@ TEST(EngineStopTest, AbandonedRequestsEndWhereverTheyAre) {
   ExpectCancelled(*decoding, 2);
   ExpectCancelled(*prefilling, 0);
   ExpectCancelled(*waiting, 0);
-  bench.ExpectAllBlocksFree();
+  bench.ExpectNoBlockHeld();
   EXPECT_FALSE(bench.Step());
 }
 
@@ -126,7 +126,7 @@ TEST(EngineFailureTest, TheEngineServesNewRequestsAfterAFailure) {
   bench.log.before_run = [](const PackedBatch&) { return Status::Internal("broken"); };
   bench.Step();
   EXPECT_EQ(first->summary().reason, FinishReason::kError);
-  bench.ExpectAllBlocksFree();
+  bench.ExpectNoBlockHeld();
   bench.log.before_run = [](const PackedBatch&) { return Status::Ok(); };
   const auto second = bench.Submit("a", MakePrompt(9, 1), 5);
   bench.RunUntilIdle();
@@ -193,7 +193,7 @@ TEST(EngineShutdownTest, EndsEveryLiveRequestOnceAndRefusesNewOnes) {
     EXPECT_EQ(recording->summary().reason, FinishReason::kError);
     EXPECT_EQ(recording->summary().error.code(), ErrorCode::kUnavailable);
   }
-  bench.ExpectAllBlocksFree();
+  bench.ExpectNoBlockHeld();
   EXPECT_EQ(bench.engine.Submit(MakeRequest("late", {1}, 1, std::make_shared<Recording>())).code(),
             ErrorCode::kUnavailable);
   EXPECT_EQ(bench.observer.rejected[ErrorCode::kUnavailable], 1);

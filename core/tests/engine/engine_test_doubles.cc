@@ -31,13 +31,21 @@ void AppendLogProbs(const LogProbs& more, LogProbs* all) {
 
 class RecordingSink final : public GenerationSink {
  public:
-  explicit RecordingSink(std::shared_ptr<Recording> recording) : recording_(std::move(recording)) {}
-  void OnDelta(TokenDelta delta) override { recording_->Add(delta); }
-  void OnFinished(TokenDelta last, const FinishedSummary& summary) override { recording_->Finish(last, summary); }
-  bool IsAbandoned() const override { return recording_->is_abandoned; }
+  explicit RecordingSink(Recordings recordings) : recordings_(std::move(recordings)) {}
+  void OnDelta(TokenDelta delta) override { Of(delta.sequence_index).Add(delta); }
+  void OnFinished(TokenDelta last, const FinishedSummary& summary) override {
+    EXPECT_FALSE(is_over_) << "a request was heard of after its end";
+    EXPECT_EQ(last.sequence_index, summary.sequence_index);
+    is_over_ = summary.is_last;
+    Of(summary.sequence_index).Finish(last, summary);
+  }
+  bool IsAbandoned() const override { return recordings_.front()->is_abandoned; }
 
  private:
-  const std::shared_ptr<Recording> recording_;
+  Recording& Of(int32_t sequence_index) { return *recordings_.at(static_cast<size_t>(sequence_index)); }
+
+  const Recordings recordings_;
+  bool is_over_ = false;
 };
 
 }  // namespace
@@ -129,7 +137,7 @@ Status FakeModel::CopyBlocks(std::span<const BlockCopy> copies) {
 }
 
 void Recording::AddLocked(const TokenDelta& delta) {
-  EXPECT_EQ(finish_count_, 0) << "a sink was called after its end";
+  EXPECT_EQ(finish_count_, 0) << "a sequence was heard of after its end";
   EXPECT_TRUE(delta.context_log_probs.chosen.empty() || tokens_.empty()) << "context scores after a new token";
   tokens_.insert(tokens_.end(), delta.token_ids.begin(), delta.token_ids.end());
   AppendLogProbs(delta.log_probs, &log_probs_);
@@ -201,7 +209,7 @@ GenerationRequest MakeRequest(std::string id, std::vector<int32_t> prompt, int32
   request.id = std::move(id);
   request.prompt_token_ids = std::move(prompt);
   request.stopping.max_tokens = max_tokens;
-  request.sink = std::make_unique<RecordingSink>(recording);
+  request.sink = std::make_unique<RecordingSink>(Recordings{recording});
   return request;
 }
 
@@ -238,6 +246,18 @@ std::shared_ptr<Recording> EngineBench::Submit(const std::string& id, std::vecto
   return recording;
 }
 
+Recordings EngineBench::SubmitSeveral(const std::string& id, std::vector<int32_t> prompt, int32_t max_tokens,
+                                      int32_t num_sequences, const std::function<void(GenerationRequest&)>& change) {
+  Recordings recordings;
+  for (int32_t i = 0; i < num_sequences; ++i) recordings.push_back(std::make_shared<Recording>());
+  Submit(id, std::move(prompt), max_tokens, [&](GenerationRequest& request) {
+    request.num_sequences = num_sequences;
+    request.sink = std::make_unique<RecordingSink>(recordings);
+    change(request);
+  });
+  return recordings;
+}
+
 bool EngineBench::Step() {
   const bool has_worked = engine.Step();
   const std::vector<std::string> violations = FindCacheViolations(engine.SnapshotCache());
@@ -249,12 +269,12 @@ void EngineBench::RunUntilIdle() {
   constexpr int32_t kTooManySteps = 1'000'000;
   int32_t steps = 0;
   while (Step()) ASSERT_LT(++steps, kTooManySteps) << "the engine never gets idle";
-  ExpectAllBlocksFree();
+  ExpectNoBlockHeld();
 }
 
-void EngineBench::ExpectAllBlocksFree() {
+void EngineBench::ExpectNoBlockHeld() {
   const CacheSnapshot snapshot = engine.SnapshotCache();
-  EXPECT_TRUE(std::cmp_equal(snapshot.free_blocks.size(), snapshot.num_blocks));
+  EXPECT_TRUE(std::cmp_equal(snapshot.free_blocks.size() + snapshot.cached_blocks.size(), snapshot.num_blocks));
   EXPECT_TRUE(snapshot.sequences.empty());
 }
 

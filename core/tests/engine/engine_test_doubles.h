@@ -85,6 +85,9 @@ class Recording {
   int32_t finish_count_ = 0;
 };
 
+// Of the sequences of one request.
+using Recordings = std::vector<std::shared_ptr<Recording>>;
+
 // A request whose results go to `recording`.
 [[nodiscard]] GenerationRequest MakeRequest(std::string id, std::vector<int32_t> prompt, int32_t max_tokens,
                                             const std::shared_ptr<Recording>& recording);
@@ -128,11 +131,15 @@ class EngineBench {
   std::shared_ptr<Recording> Submit(
       const std::string& id, std::vector<int32_t> prompt, int32_t max_tokens,
       const std::function<void(GenerationRequest&)>& change = [](GenerationRequest&) {});
+  // A request of several sequences.
+  Recordings SubmitSeveral(
+      const std::string& id, std::vector<int32_t> prompt, int32_t max_tokens, int32_t num_sequences,
+      const std::function<void(GenerationRequest&)>& change = [](GenerationRequest&) {});
   // One step, after which the cache's invariants are expected to hold.
   bool Step();
-  // Steps until there is nothing to do; then all blocks are expected to be free.
+  // Steps until there is nothing to do; then all blocks are expected to be free or cached.
   void RunUntilIdle();
-  void ExpectAllBlocksFree();
+  void ExpectNoBlockHeld();
 
   FakeModelLog log;
   RecordingObserver observer;

@@ -45,7 +45,7 @@ TEST(EngineThreadTest, ServesManyClientThreadsAtOnce) {
       }
     }
   }
-  bench.ExpectAllBlocksFree();
+  bench.ExpectNoBlockHeld();
 }
 
 TEST(EngineThreadTest, AStopEndsAStreamInFlight) {
@@ -57,7 +57,7 @@ TEST(EngineThreadTest, AStopEndsAStreamInFlight) {
   recording->WaitUntilFinished();
   EXPECT_EQ(recording->summary().reason, FinishReason::kCancelled);
   bench.engine.Shutdown();
-  bench.ExpectAllBlocksFree();
+  bench.ExpectNoBlockHeld();
 }
 
 TEST(EngineThreadTest, ShutdownEndsWhatOthersStillSubmit) {
@@ -83,7 +83,7 @@ TEST(EngineThreadTest, ShutdownEndsWhatOthersStillSubmit) {
     EXPECT_TRUE(recording->is_finished());
     EXPECT_EQ(recording->summary().reason, FinishReason::kError);
   }
-  bench.ExpectAllBlocksFree();
+  bench.ExpectNoBlockHeld();
 }
 
 TEST(EngineThreadTest, AnIdleEngineWakesForEachRequest) {

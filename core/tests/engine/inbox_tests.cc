@@ -60,8 +60,8 @@ TEST(InboxTest, AStopHitsOnlyTheRequestThatWasLiveThen) {
   ASSERT_TRUE(inbox.Push(Request("a")).ok());
   const Mail mail = Collect(inbox);
   ASSERT_EQ(mail.stops.size(), 1U) << "one stop a request, none for unknown ids";
-  EXPECT_EQ(mail.stops[0], mail.requests[0].serial);
-  EXPECT_NE(mail.stops[0], mail.requests[1].serial);
+  EXPECT_EQ(mail.stops[0].serial, mail.requests[0].serial);
+  EXPECT_NE(mail.stops[0].serial, mail.requests[1].serial);
 }
 
 TEST(InboxTest, AClosedInboxRefusesAndDoesNotWait) {

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <string>
@@ -10,12 +11,18 @@
 namespace naiad {
 namespace {
 
+constexpr int32_t kUnbounded = std::numeric_limits<int32_t>::max();
+
 SequenceDemand Decoding(int64_t last_step = 0) {
-  return {.pending_tokens = 1, .context_rows = 0, .is_decoding = true, .last_step = last_step};
+  return {.pending_tokens = 1, .context_rows = 0, .is_decoding = true, .priority = 0, .last_step = last_step};
 }
 
-SequenceDemand Prefilling(int32_t pending_tokens, int32_t context_rows = 0) {
-  return {.pending_tokens = pending_tokens, .context_rows = context_rows, .is_decoding = false, .last_step = -1};
+SequenceDemand Prefilling(int32_t pending_tokens, int32_t context_rows = 0, int32_t priority = 0) {
+  return {.pending_tokens = pending_tokens,
+          .context_rows = context_rows,
+          .is_decoding = false,
+          .priority = priority,
+          .last_step = -1};
 }
 
 std::vector<int32_t> Share(const std::vector<SequenceDemand>& demands, StepLimits limits) {
@@ -32,11 +39,18 @@ TEST(SchedulerPolicyTest, SharesOutAsTheTableSays) {
     std::vector<int32_t> tokens;
   };
   const std::vector<Case> cases = {
-      {"nothing to do", {}, {8, 4}, {}},
-      {"a prompt that fits", {Prefilling(5)}, {8, 4}, {5}},
-      {"a long prompt is cut", {Prefilling(20)}, {8, 4}, {8}},
-      {"prompts in order, the second cut", {Prefilling(5), Prefilling(9)}, {8, 4}, {5, 3}},
-      {"decoding comes first", {Prefilling(20), Decoding(), Decoding()}, {8, 4}, {6, 1, 1}},
+      {"nothing to do", {}, {8, 4, kUnbounded}, {}},
+      {"a prompt that fits", {Prefilling(5)}, {8, 4, kUnbounded}, {5}},
+      {"a long prompt is cut", {Prefilling(20)}, {8, 4, kUnbounded}, {8}},
+      {"half for the first, the rest for the others", {Prefilling(50), Prefilling(9)}, {8, 4, kUnbounded}, {4, 4}},
+      {"the first takes what others leave", {Prefilling(50), Prefilling(3)}, {8, 4, kUnbounded}, {5, 3}},
+      {"others: the shortest first", {Prefilling(50), Prefilling(9), Prefilling(2)}, {8, 4, kUnbounded}, {4, 2, 2}},
+      {"others: priority before length",
+       {Prefilling(50, 0, 1), Prefilling(9, 0, 1), Prefilling(2)},
+       {8, 4, kUnbounded},
+       {4, 4, 0}},
+      {"prefill is bounded beside decoding", {Prefilling(50), Decoding(), Prefilling(2)}, {16, 4, 6}, {4, 1, 2}},
+      {"decoding comes first", {Prefilling(20), Decoding(), Decoding()}, {8, 4, kUnbounded}, {6, 1, 1}},
       {"a quarter is kept for prefill",
        {Prefilling(20), Decoding(), Decoding(), Decoding(), Decoding(), Decoding(), Decoding(), Decoding()},
        {8, 4},
@@ -45,12 +59,18 @@ TEST(SchedulerPolicyTest, SharesOutAsTheTableSays) {
        {Prefilling(1), Decoding(), Decoding(), Decoding(), Decoding(), Decoding(), Decoding(), Decoding()},
        {8, 4},
        {1, 1, 1, 1, 1, 1, 1, 1}},
-      {"the smallest step serves both", {Decoding(), Prefilling(9)}, {2, 4}, {1, 1}},
-      {"longest waiting decodes first", {Decoding(7), Decoding(3), Decoding(5)}, {2, 4}, {0, 1, 1}},
-      {"context rows cut a prompt", {Prefilling(20, 19)}, {16, 4}, {4}},
-      {"the last context rows do not", {Prefilling(6, 4)}, {16, 4}, {6}},
-      {"context rows are shared too", {Prefilling(3, 3), Prefilling(9, 9), Prefilling(5)}, {16, 4}, {3, 1, 5}},
-      {"no rows left: a later one waits", {Prefilling(4, 4), Prefilling(9, 9), Prefilling(5)}, {16, 4}, {4, 0, 5}},
+      {"the smallest step serves both", {Decoding(), Prefilling(9)}, {2, 4, kUnbounded}, {1, 1}},
+      {"longest waiting decodes first", {Decoding(7), Decoding(3), Decoding(5)}, {2, 4, kUnbounded}, {0, 1, 1}},
+      {"context rows cut a prompt", {Prefilling(20, 19)}, {16, 4, kUnbounded}, {4}},
+      {"the last context rows do not", {Prefilling(6, 4)}, {16, 4, kUnbounded}, {6}},
+      {"context rows are shared too",
+       {Prefilling(3, 3), Prefilling(9, 9), Prefilling(5)},
+       {16, 4, kUnbounded},
+       {3, 1, 5}},
+      {"no rows left: a later one waits",
+       {Prefilling(4, 4), Prefilling(9, 9), Prefilling(5)},
+       {16, 4, kUnbounded},
+       {4, 0, 5}},
   };
   for (const Case& item : cases) {
     EXPECT_EQ(Share(item.demands, item.limits), item.tokens) << item.name;
@@ -91,16 +111,6 @@ TEST(SchedulerPolicyTest, StaysWithinLimitsAndAlwaysMovesTheFirstOfEachKind) {
     }
     ASSERT_TRUE(moved_oldest);
   }
-}
-
-TEST(SchedulerPolicyTest, AdmitsStrictlyInOrder) {
-  EXPECT_EQ(CountAdmissible({}, {4, 10}), 0);
-  EXPECT_EQ(CountAdmissible(std::vector{3, 3, 3}, {4, 10}), 3);
-  EXPECT_EQ(CountAdmissible(std::vector{3, 3, 3}, {2, 10}), 2);
-  EXPECT_EQ(CountAdmissible(std::vector{3, 8, 1}, {4, 10}), 1) << "the small third must not overtake the large second";
-  EXPECT_EQ(CountAdmissible(std::vector{10}, {1, 10}), 1);
-  EXPECT_EQ(CountAdmissible(std::vector{11}, {1, 10}), 0);
-  EXPECT_EQ(CountAdmissible(std::vector{1}, {0, 10}), 0);
 }
 
 }  // namespace

@@ -1,0 +1,50 @@
+#include "engine/step_cost_model.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace naiad {
+namespace {
+
+constexpr double kNewestWeight = 0.1;
+constexpr int32_t kCautiousExtraTokens = 16;
+constexpr double kCautiousTokenCost = 0.5;
+constexpr double kMostExtraTokens = 1 << 20;
+
+double Mix(const std::optional<double>& old, double newest) {
+  return old ? *old + kNewestWeight * (newest - *old) : newest;
+}
+
+}  // namespace
+
+// One more decoding sequence costs about as much as any other token.
+double StepCostModel::DecodeCost(int32_t decoding) const {
+  const double more = static_cast<double>(decoding - decode_sequences_) * token_us_.value_or(0.0);
+  return std::max(*decode_us_ + more, *decode_us_ / 4);
+}
+
+void StepCostModel::Observe(const StepWork& work, std::chrono::microseconds duration) {
+  const auto duration_us = static_cast<double>(duration.count());
+  if (work.extra_tokens == 0) {
+    if (work.decoding == 0) return;
+    if (decode_us_) decode_us_ = DecodeCost(work.decoding);
+    decode_us_ = Mix(decode_us_, duration_us);
+    decode_sequences_ = work.decoding;
+    return;
+  }
+  const double decode_us = decode_us_ && work.decoding > 0 ? DecodeCost(work.decoding) : 0.0;
+  token_us_ = Mix(token_us_, std::max(0.0, duration_us - decode_us) / work.extra_tokens);
+}
+
+int32_t StepCostModel::ExtraTokensWithin(float stretch, int32_t decoding) const {
+  if (!decode_us_ || !token_us_) return kCautiousExtraTokens;
+  const double allowed_us = (static_cast<double>(stretch) - 1.0) * DecodeCost(decoding);
+  return static_cast<int32_t>(std::clamp(allowed_us / std::max(*token_us_, 1e-3), 1.0, kMostExtraTokens));
+}
+
+double StepCostModel::RelativeTokenCost(int32_t decoding) const {
+  if (!decode_us_ || !token_us_) return kCautiousTokenCost;
+  return *token_us_ * decoding / std::max(DecodeCost(decoding), 1e-3);
+}
+
+}  // namespace naiad
