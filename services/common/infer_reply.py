@@ -10,6 +10,8 @@ ParameterValue = bool | int | float | str
 Array = npt.NDArray[Any]
 
 FINISH_REASON = "finish_reason"
+SEQUENCE_INDEX = "sequence_index"
+NUM_SEQUENCES = "num_return_sequences"
 
 
 @dataclass(frozen=True)

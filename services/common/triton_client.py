@@ -16,7 +16,14 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from services.common.errors import NaiadError, Reason
-from services.common.infer_reply import FINISH_REASON, Array, InferReply, ParameterValue
+from services.common.infer_reply import (
+    FINISH_REASON,
+    NUM_SEQUENCES,
+    SEQUENCE_INDEX,
+    Array,
+    InferReply,
+    ParameterValue,
+)
 from services.common.status import error_from_triton
 from services.common.triton_messages import infer_request, read_reply
 
@@ -87,6 +94,7 @@ class StreamRequest:
         self._failure: NaiadError | None = None
         self._wake = asyncio.Event()
         self._stopped = False
+        self._stopped_sequences: set[int] = set()
 
     async def next_replies(self) -> list[InferReply]:
         """All replies that have come since the last call, at least one. Raises NaiadError when the request failed."""
@@ -99,11 +107,18 @@ class StreamRequest:
         self._replies.clear()
         return replies
 
-    def stop(self) -> None:
-        """Asks the engine, once, to end this request; its last reply still comes. Does nothing when it has ended."""
-        if not self._stopped and self._stream.is_live(self):
+    def stop(self, sequence_index: int | None = None) -> None:
+        """Asks the engine, once, to end this request, or only one of its sequences; last replies still come.
+
+        Does nothing when the request has ended.
+        """
+        if self._stopped or sequence_index in self._stopped_sequences or not self._stream.is_live(self):
+            return
+        if sequence_index is None:
             self._stopped = True
-            self._stream.send_stop(self)
+        else:
+            self._stopped_sequences.add(sequence_index)
+        self._stream.send_stop(self, sequence_index)
 
     def close(self) -> None:
         """Ends the request if it still runs, and hears no more of it."""
@@ -128,7 +143,7 @@ class StreamRequest:
     @property
     def stopped(self) -> bool:
         """Whether a stop message was sent."""
-        return self._stopped
+        return self._stopped or bool(self._stopped_sequences)
 
 
 class TritonStream:
@@ -170,7 +185,9 @@ class TritonStream:
         if self._outbox is None:
             raise unavailable()
         self._next_number += 1
-        request = StreamRequest(self, model, f"{self._id_prefix}-{self._next_number}", self._max_buffered)
+        # Each step brings a reply for every sequence.
+        max_buffered = self._max_buffered * int(parameters.get(NUM_SEQUENCES, 1))
+        request = StreamRequest(self, model, f"{self._id_prefix}-{self._next_number}", max_buffered)
         self._outbox.put_nowait(infer_request(model, request.request_id, inputs, parameters))
         self._live[request.request_id] = request
         return request
@@ -179,10 +196,13 @@ class TritonStream:
         """Whether the engine may still work on `request`."""
         return request.request_id in self._live
 
-    def send_stop(self, request: StreamRequest) -> None:
-        """Sends the stop message of `request`."""
+    def send_stop(self, request: StreamRequest, sequence_index: int | None = None) -> None:
+        """Sends the stop message of `request`, or of one of its sequences."""
+        parameters: dict[str, ParameterValue] = {STOP_PARAMETER: True}
+        if sequence_index is not None:
+            parameters[SEQUENCE_INDEX] = sequence_index
         if self._outbox is not None:
-            self._outbox.put_nowait(infer_request(request.model, request.request_id, {}, {STOP_PARAMETER: True}))
+            self._outbox.put_nowait(infer_request(request.model, request.request_id, {}, parameters))
 
     def forget(self, request: StreamRequest) -> None:
         """Drops whatever still comes for `request`."""
@@ -273,7 +293,7 @@ class TritonStream:
             return
         finish_reason = reply.parameters.get(FINISH_REASON)
         if reply.final and finish_reason is None and request.stopped and not reply.outputs:
-            return  # the answer to our stop message; the request's own last reply is still to come
+            return  # the answer to a stop message of ours; the request's own last reply is still to come
         if reply.final:
             self.forget(request)
         if finish_reason == "error":

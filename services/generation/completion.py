@@ -11,7 +11,7 @@ from services.generation.stop_text import StopTextMatcher
 
 
 class CompletionReader:
-    """Follows one completion. `finished` is set when its text has ended, `final_reply` when the engine has."""
+    """Follows one completion. `finished` is set when its text has ended, `last_reply` when the engine has."""
 
     def __init__(self, index: int, model: TextModel, generation: Generation, context_ids: Sequence[int]) -> None:
         """`context_ids` are the last tokens of the prompt."""
@@ -21,7 +21,7 @@ class CompletionReader:
         self.completion_tokens = 0
         self.total_logprob = 0.0
         self.finished: Finished | None = None
-        self.final_reply: InferReply | None = None
+        self.last_reply: InferReply | None = None
         self._tokenizer = model.tokenizer
         self._detokenizer = IncrementalDetokenizer(model.tokenizer, context_ids)
         self._matcher = StopTextMatcher(stopping.stop_texts)
@@ -35,8 +35,8 @@ class CompletionReader:
         for reply in replies:
             if self.finished is None and "output_ids" in reply.outputs:
                 self._read_tokens(reply, delta)
-            if reply.final:
-                self.final_reply = reply
+            if FINISH_REASON in reply.parameters:
+                self.last_reply = reply
                 if self.finished is None:
                     self._end(reply, delta)
         return delta

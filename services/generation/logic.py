@@ -1,9 +1,10 @@
 """What the generation service does, free of gRPC: admit, read the prompt, run completions, add up."""
 
 import asyncio
+import contextlib
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -12,13 +13,14 @@ import numpy as np
 from services.common.admission import Admission
 from services.common.call import Call
 from services.common.errors import NaiadError, Reason, invalid_field
-from services.common.infer_reply import Array, InferReply
+from services.common.infer_reply import SEQUENCE_INDEX, Array, InferReply
 from services.common.metrics import FrontendMetrics
 from services.common.registry import ModelEntry, Task
 from services.common.text_models import TextModel, TextModels
 from services.common.tokenizer import CONTEXT_TOKENS
 from services.generation.completion import CompletionReader
 from services.generation.engine import Engine, EngineRequest
+from services.generation.engine_errors import with_field
 from services.generation.events import (
     Completion,
     Delta,
@@ -31,12 +33,10 @@ from services.generation.events import (
     Timings,
     Usage,
 )
-from services.generation.merge import merged
 from services.generation.parameters import (
     DEFAULT_MAX_TOKENS,
     Generation,
     Prompt,
-    derived_seed,
     engine_inputs,
     engine_parameters,
 )
@@ -131,6 +131,7 @@ class _Run:
         self._call = call
         self._metrics = logic.metrics
         self._readers: list[CompletionReader] = []
+        self._last_token_s: dict[int, float] = {}
         self._time_to_first_token_s = 0.0
 
     async def events(self) -> AsyncGenerator[Event, None]:
@@ -140,7 +141,7 @@ class _Run:
             generation = self._validate(model.entry)
             prompt = await self._logic.prepare(model, generation.prompt, model.entry.context_length_tokens)
             max_tokens = _max_tokens(generation, model.entry, len(prompt.ids))
-            cost = (len(prompt.ids) + max_tokens) * generation.sampling.best_of
+            cost = len(prompt.ids) + max_tokens * generation.sampling.best_of
             self._call.log_fields.update(prompt_tokens=len(prompt.ids), max_tokens=max_tokens)
             with self._logic.admission.cost(cost):
                 async with aclosing(self._run(model, generation, prompt, max_tokens)) as events:
@@ -151,7 +152,7 @@ class _Run:
         self, model: TextModel, generation: Generation, prompt: PreparedPrompt, max_tokens: int
     ) -> AsyncGenerator[Event, None]:
         self._readers = self._make_readers(model, generation, prompt)
-        requests = self._submit(generation, prompt, max_tokens) if max_tokens > 0 else []
+        request = self._submit(generation, prompt, max_tokens) if max_tokens > 0 else None
         try:
             yield Started(len(prompt.ids))
             if generation.wanted.echo:
@@ -160,54 +161,73 @@ class _Run:
                     echo = model.tokenizer.decode(prompt.ids.tolist(), skip_special_tokens=False)
                 for reader in self._readers:
                     yield Delta(reader.index, echo)
-            if not requests:
+            if request is None:
                 for reader in self._readers:
                     reader.finished = Finished(reader.index, FinishReason.LENGTH)
                     yield reader.finished
-            followers = [self._follow(*pair) for pair in zip(requests, self._readers, strict=False)]
-            async with aclosing(merged(followers)) as events:
-                async for event in events:
-                    yield event
+            else:
+                async with aclosing(self._follow(request)) as events:
+                    async for event in events:
+                        yield event
             yield self._summary(len(prompt.ids), generation.model)
+        except NaiadError as error:
+            named = with_field(error, generation)
+            raise named from (None if named is error else error)
         finally:
-            for request in requests:
+            if request is not None:
                 request.close()
 
     def _make_readers(self, model: TextModel, generation: Generation, prompt: PreparedPrompt) -> list[CompletionReader]:
         context = prompt.ids[-CONTEXT_TOKENS:].tolist()
         return [CompletionReader(index, model, generation, context) for index in range(generation.sampling.best_of)]
 
-    def _submit(self, generation: Generation, prompt: PreparedPrompt, max_tokens: int) -> list[EngineRequest]:
+    def _submit(self, generation: Generation, prompt: PreparedPrompt, max_tokens: int) -> EngineRequest:
+        seed = secrets.randbits(64) if generation.sampling.seed is None else generation.sampling.seed
         inputs = engine_inputs(prompt.ids, generation)
-        seed = generation.sampling.seed
-        first_seed = secrets.randbits(64) if seed is None else seed
-        return [
-            self._logic.engine.submit(
-                generation.model,
-                inputs,
-                engine_parameters(generation, max_tokens, derived_seed(first_seed, reader.index)),
-            )
-            for reader in self._readers
-        ]
+        return self._logic.engine.submit(generation.model, inputs, engine_parameters(generation, max_tokens, seed))
 
-    async def _follow(self, request: EngineRequest, reader: CompletionReader) -> AsyncGenerator[Event, None]:
-        last_token_s: float | None = None
-        while reader.finished is None:
-            before = reader.completion_tokens
-            delta = reader.read(await self._next(request))
-            if reader.completion_tokens > before:
-                last_token_s = self._observe_tokens(reader.completion_tokens - before, last_token_s)
-            if delta.text or delta.token_ids or delta.logprobs:
-                yield delta
-        if reader.final_reply is None:
-            request.stop()
-        yield reader.finished
-        try:
-            while reader.final_reply is None:
-                reader.read(await self._next(request))
-        except NaiadError:
-            pass  # the text is whole; only the engine's timings are missing
-        self._metrics.request_success.labels(self._model_name, reader.finished.reason.value).inc()
+    async def _follow(self, request: EngineRequest) -> AsyncGenerator[Event, None]:
+        ended = False
+        while any(reader.finished is None for reader in self._readers):
+            if ended:
+                raise NaiadError(Reason.INTERNAL, "the engine ended the request before all of its completions")
+            replies = await self._next(request)
+            ended = replies[-1].final
+            for reader, own_replies in self._routed(replies):
+                for event in self._advance(request, reader, own_replies):
+                    yield event
+        with contextlib.suppress(NaiadError):  # the texts are whole; only the engine's timings may be missing
+            while not ended:
+                replies = await self._next(request)
+                ended = replies[-1].final
+                for reader, own_replies in self._routed(replies):
+                    reader.read(own_replies)
+
+    def _routed(self, replies: list[InferReply]) -> list[tuple[CompletionReader, list[InferReply]]]:
+        """The replies of each completion, in the order of their first."""
+        groups: dict[int, list[InferReply]] = {}
+        for reply in replies:
+            groups.setdefault(reply.int_parameter(SEQUENCE_INDEX), []).append(reply)
+        if not all(0 <= index < len(self._readers) for index in groups):
+            raise NaiadError(Reason.INTERNAL, f"the engine answered for completions {sorted(groups)}")
+        return [(self._readers[index], group) for index, group in groups.items()]
+
+    def _advance(self, request: EngineRequest, reader: CompletionReader, replies: list[InferReply]) -> Iterator[Event]:
+        if reader.finished is not None:
+            reader.read(replies)  # for its last reply: nothing is shown any more
+            return
+        before = reader.completion_tokens
+        delta = reader.read(replies)
+        if reader.completion_tokens > before:
+            self._observe_tokens(reader.index, reader.completion_tokens - before)
+        if reader.finished is not None and reader.last_reply is None:
+            others_go_on = any(other.finished is None for other in self._readers)
+            request.stop(reader.index if others_go_on else None)
+        if delta.text or delta.token_ids or delta.logprobs:
+            yield delta
+        if reader.finished is not None:
+            self._metrics.request_success.labels(self._model_name, reader.finished.reason.value).inc()
+            yield reader.finished
 
     async def _next(self, request: EngineRequest) -> list[InferReply]:
         try:
@@ -217,8 +237,9 @@ class _Run:
             request.close()
             raise NaiadError(Reason.DEADLINE_EXCEEDED, "the deadline has passed") from None
 
-    def _observe_tokens(self, tokens: int, last_token_s: float | None) -> float:
+    def _observe_tokens(self, index: int, tokens: int) -> None:
         now_s = time.monotonic()
+        last_token_s = self._last_token_s.get(index)
         if last_token_s is None:
             first_s = now_s - self._call.arrived_s
             self._time_to_first_token_s = max(self._time_to_first_token_s, first_s)
@@ -227,21 +248,24 @@ class _Run:
             histogram = self._metrics.inter_token_latency.labels(self._model_name)
             for _ in range(tokens):
                 histogram.observe((now_s - last_token_s) / tokens)
-        return now_s
+        self._last_token_s[index] = now_s
 
     def mean_logprobs(self) -> dict[int, float]:
         """Mean log-probability of each completion; 0 for one without tokens."""
         return {reader.index: reader.total_logprob / max(1, reader.completion_tokens) for reader in self._readers}
 
     def _summary(self, prompt_tokens: int, model_name: str) -> Summary:
-        finals = [reader.final_reply for reader in self._readers if reader.final_reply is not None]
+        ends = [reader.last_reply for reader in self._readers if reader.last_reply is not None]
 
         def slowest(name: str) -> int:
-            return max((final.int_parameter(name) for final in finals), default=0)
+            return max((end.int_parameter(name) for end in ends), default=0)
+
+        # The prompt was computed for the first completion; to the others all of it comes from the cache.
+        first = self._readers[0].last_reply
 
         usage = Usage(
             prompt_tokens,
-            min((final.int_parameter("cached_prompt_tokens") for final in finals), default=0),
+            0 if first is None else first.int_parameter("cached_prompt_tokens"),
             sum(reader.completion_tokens for reader in self._readers),
         )
         first_token_us = round(self._time_to_first_token_s * 1e6)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 
@@ -9,7 +10,6 @@ from services.common.chat_template import Message
 from services.common.infer_reply import Array, ParameterValue, signed_bits
 
 DEFAULT_MAX_TOKENS = 256
-_UINT64 = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,31 @@ class Wanted:
     token_ids: bool = False
 
 
+class GuideKind(StrEnum):
+    """What a guide is; the values are the engine's words."""
+
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    JSON_OBJECT = "json"
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What the text must be. `text` is empty for JSON_OBJECT; `field` is the guide's name in the request."""
+
+    kind: GuideKind
+    text: str
+    field: str
+
+
+@dataclass(frozen=True)
+class Scheduling:
+    """How the engine treats the request; see the API for ranges."""
+
+    priority: int = 0
+    use_prefix_cache: bool = True
+
+
 @dataclass(frozen=True)
 class Generation:
     """One validated request."""
@@ -70,20 +95,12 @@ class Generation:
     sampling: Sampling
     stopping: Stopping
     wanted: Wanted
-
-
-def derived_seed(seed: int, index: int) -> int:
-    """Seed of completion `index`: the request's own for the first, mixed (SplitMix64) for the others."""
-    if index == 0:
-        return seed
-    mixed = (seed + index * 0x9E3779B97F4A7C15) & _UINT64
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _UINT64
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _UINT64
-    return mixed ^ (mixed >> 31)
+    scheduling: Scheduling = Scheduling()
+    guide: Guide | None = None
 
 
 def engine_inputs(prompt_ids: Array, generation: Generation) -> dict[str, Array]:
-    """Input tensors of one completion."""
+    """Input tensors of the engine's request."""
     inputs = {"input_ids": prompt_ids}
     if generation.stopping.stop_token_ids:
         inputs["stop_token_ids"] = np.array(generation.stopping.stop_token_ids, np.int32)
@@ -95,9 +112,9 @@ def engine_inputs(prompt_ids: Array, generation: Generation) -> dict[str, Array]
 
 
 def engine_parameters(generation: Generation, max_tokens: int, seed: int) -> dict[str, ParameterValue]:
-    """Request parameters of one completion (docs/contracts.md, section 3). `seed` is unsigned, 64 bits."""
+    """Parameters of the engine's request (docs/contracts.md, section 3). `seed` is unsigned, 64 bits."""
     sampling, stopping, wanted = generation.sampling, generation.stopping, generation.wanted
-    return {
+    parameters: dict[str, ParameterValue] = {
         "request_output_len": max_tokens,
         "min_tokens": stopping.min_tokens,
         "temperature": sampling.temperature,
@@ -108,7 +125,15 @@ def engine_parameters(generation: Generation, max_tokens: int, seed: int) -> dic
         "frequency_penalty": sampling.frequency_penalty,
         "repetition_penalty": sampling.repetition_penalty,
         "seed": signed_bits(seed),
+        "num_return_sequences": sampling.best_of,
         "ignore_eos": stopping.ignore_eos,
         "return_log_probs": wanted.logprobs or sampling.best_of > sampling.n,
         "top_log_probs": wanted.top_logprobs,
+        "request_priority": generation.scheduling.priority,
+        "use_prefix_cache": generation.scheduling.use_prefix_cache,
     }
+    if generation.guide is not None:
+        parameters["guided_decoding_guide_type"] = generation.guide.kind.value
+        if generation.guide.text:
+            parameters["guided_decoding_guide"] = generation.guide.text
+    return parameters

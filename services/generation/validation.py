@@ -9,7 +9,8 @@ from services.common.chat_template import Message
 from services.common.errors import NaiadError, Violations
 from services.common.registry import ModelEntry
 from services.common.text_models import MAX_TEXT_BYTES, check_messages, text_is_too_long
-from services.generation.parameters import Generation, Prompt, Sampling, Stopping, Wanted
+from services.generation.guide_validation import read_guide
+from services.generation.parameters import Generation, Prompt, Sampling, Scheduling, Stopping, Wanted
 
 AnyGenerateRequest = pb.GenerateRequest | pb.GenerateStreamRequest
 
@@ -44,6 +45,7 @@ LIMITS = {
     "stopping.min_tokens": Limit(0, _INT32_MAX, 0),
     "response.top_logprobs": Limit(0, 20, 0),
     "top_logprobs": Limit(0, 20, 0),
+    "priority": Limit(-100, 100, 0),
 }
 LOGIT_BIAS_VALUE = Limit(-100, 100, 0)
 MAX_LOGIT_BIASES = 1024
@@ -63,6 +65,8 @@ def read_generation(request: AnyGenerateRequest, entry: ModelEntry) -> Generatio
         sampling=_read_sampling(request.sampling, entry, stream, violations),
         stopping=_read_stopping(request.stopping, entry, violations),
         wanted=_read_wanted(request.response, violations),
+        scheduling=_read_scheduling(request, violations),
+        guide=read_guide(request, violations),
     )
     violations.raise_if_any()
     return generation
@@ -114,7 +118,14 @@ def _check_tokens(ids: tuple[int, ...], field: str, entry: ModelEntry, violation
         violations.add(f"{field}[{index}]", f"{ids[index]} is not a token id, 0 to {entry.vocabulary_size - 1}")
 
 
-_Options = pb.SamplingOptions | pb.StoppingOptions | pb.ResponseOptions | pb.ScoreRequest
+_Options = (
+    pb.SamplingOptions
+    | pb.StoppingOptions
+    | pb.ResponseOptions
+    | pb.ScoreRequest
+    | pb.GenerateRequest
+    | pb.GenerateStreamRequest
+)
 
 
 def _number(options: _Options, name: str, path: str, violations: Violations) -> float:
@@ -188,3 +199,8 @@ def _read_wanted(options: pb.ResponseOptions, violations: Violations) -> Wanted:
     top_logprobs = _int(options, "top_logprobs", "response.top_logprobs", violations)
     violations.require(options.logprobs or top_logprobs == 0, "response.top_logprobs", "needs logprobs")
     return Wanted(options.logprobs, top_logprobs, options.echo, options.return_token_ids)
+
+
+def _read_scheduling(request: AnyGenerateRequest, violations: Violations) -> Scheduling:
+    use_prefix_cache = request.use_prefix_cache if request.HasField("use_prefix_cache") else True
+    return Scheduling(_int(request, "priority", "priority", violations), use_prefix_cache)

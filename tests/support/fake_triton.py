@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -15,7 +15,7 @@ _NAMES = {np.dtype(np.int32): "INT32", np.dtype(np.float32): "FP32"}
 
 @dataclass
 class Plan:
-    """What the fake does with one generation: sends `tokens` in chunks, then ends, or waits for a stop message."""
+    """What the fake does with one sequence: sends `tokens` in chunks, then ends, or waits for a stop message."""
 
     tokens: list[int] = field(default_factory=list)
     chunk: int = 1
@@ -23,7 +23,7 @@ class Plan:
     stop_token_id: int | None = None
     wait_for_stop: bool = False
     logprobs: list[float] | None = None
-    error: tuple[str, str] | None = None  # error_code, error_message in the final response
+    error: tuple[str, str] | None = None  # error_code, error_message in the last response
     stream_error: str | None = None  # Triton's own error_message
     context_log_probs: list[float] | None = None
     parameters: dict[str, int] = field(default_factory=dict)
@@ -31,12 +31,18 @@ class Plan:
 
 @dataclass
 class SeenRequest:
-    """One request as it arrived."""
+    """One request as it arrived; `plan` gets it once for each of its sequences."""
 
     id: str
     model: str
     inputs: dict[str, list[Any]]
     parameters: dict[str, Any]
+    sequence_index: int = 0
+
+    @property
+    def num_sequences(self) -> int:
+        """How many sequences it asks for."""
+        return int(self.parameters.get("num_return_sequences", 1))
 
 
 def tensors_of(request: Any) -> dict[str, list[Any]]:
@@ -69,7 +75,10 @@ def infer_response(
 
 
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """Serves on a free port of the loopback. `plan` decides what a generation gets, `infer` what a unary call gets."""
+    """Serves on a free port of the loopback. `plan` decides what a sequence gets, `infer` what a unary call gets.
+
+    `stopped_ids` notes stop messages for whole requests, `stopped_sequences` those for one sequence.
+    """
 
     def __init__(self) -> None:
         self.plan: Callable[[SeenRequest], Plan] = lambda _: Plan(tokens=[1])
@@ -79,11 +88,12 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.frozen = asyncio.Event()
         self.requests: list[SeenRequest] = []
         self.stopped_ids: list[str] = []
+        self.stopped_sequences: list[tuple[str, int]] = []
         self.request_seen = asyncio.Event()
         self.stop_seen = asyncio.Event()
         self.streams_opened = 0
         self.port = 0
-        self._stops: dict[str, asyncio.Event] = {}
+        self._stops: dict[str, list[asyncio.Event]] = {}
         self._server: grpc.aio.Server | None = None
 
     @property
@@ -131,11 +141,11 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             async for request in request_iterator:
                 seen = self._seen(request)
                 if seen.parameters.get("stop"):
-                    self._stop(seen.id, outbox)
+                    self._stop(seen, outbox)
                     continue
                 self.requests.append(seen)
                 self.request_seen.set()
-                self._stops[seen.id] = asyncio.Event()
+                self._stops[seen.id] = [asyncio.Event() for _ in range(seen.num_sequences)]
                 task = asyncio.create_task(self._generate(seen, outbox))
                 tasks.add(task)
             await outbox.put(None)
@@ -148,46 +158,66 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             for task in (reader, *tasks):
                 task.cancel()
 
-    def _stop(self, request_id: str, outbox: asyncio.Queue[Any]) -> None:
-        self.stopped_ids.append(request_id)
+    def _stop(self, message: SeenRequest, outbox: asyncio.Queue[Any]) -> None:
+        sequence = message.parameters.get("sequence_index")
+        if sequence is None:
+            self.stopped_ids.append(message.id)
+        else:
+            self.stopped_sequences.append((message.id, sequence))
         self.stop_seen.set()
-        response = infer_response(request_id, {}, {}, final=True)
+        response = infer_response(message.id, {}, {}, final=True)
         outbox.put_nowait(service_pb2.ModelStreamInferResponse(infer_response=response))
-        if request_id in self._stops:
-            self._stops[request_id].set()
+        for index, stop in enumerate(self._stops.get(message.id, [])):
+            if sequence in (None, index):
+                stop.set()
 
     @staticmethod
     def _seen(request: Any) -> SeenRequest:
         return SeenRequest(request.id, request.model_name, tensors_of(request), parameters_of(request))
 
     async def _generate(self, seen: SeenRequest, outbox: asyncio.Queue[Any]) -> None:
-        plan = self.plan(seen)
-
-        def send(tensors: dict[str, np.ndarray[Any, Any]], parameters: dict[str, Any], final: bool) -> None:
-            response = infer_response(seen.id, tensors, parameters, final)
-            outbox.put_nowait(service_pb2.ModelStreamInferResponse(infer_response=response))
-
-        if plan.stream_error is not None:
-            failed = service_pb2.ModelStreamInferResponse(error_message=plan.stream_error)
+        running = seen.num_sequences
+        sequences = [replace(seen, sequence_index=index) for index in range(running)]
+        plans = [self.plan(sequence) for sequence in sequences]
+        if plans[0].stream_error is not None:
+            failed = service_pb2.ModelStreamInferResponse(error_message=plans[0].stream_error)
             failed.infer_response.id = seen.id
             outbox.put_nowait(failed)
             return
+
+        async def run(sequence: SeenRequest, plan: Plan) -> None:
+            nonlocal running
+
+            def send(tensors: dict[str, np.ndarray[Any, Any]], parameters: dict[str, Any], final: bool) -> None:
+                named = {"sequence_index": sequence.sequence_index, **parameters}
+                response = infer_response(seen.id, tensors, named, final)
+                outbox.put_nowait(service_pb2.ModelStreamInferResponse(infer_response=response))
+
+            end = await self._run_sequence(sequence, plan, send)
+            running -= 1
+            send({"output_ids": np.empty(0, np.int32)}, end, running == 0)
+
+        await asyncio.gather(*map(run, sequences, plans))
+
+    async def _run_sequence(self, seen: SeenRequest, plan: Plan, send: Callable[..., None]) -> dict[str, Any]:
+        """Sends all but the last response, and gives the parameters of that one."""
+        stop = self._stops[seen.id][seen.sequence_index]
         if plan.context_log_probs is not None:
             self._send_context(plan, seen, send)
         for start in range(0, len(plan.tokens), plan.chunk):
-            if self._stops[seen.id].is_set():
+            if stop.is_set():
                 break
             send(self._token_tensors(plan, seen, start), {}, False)
             await asyncio.sleep(0)
         if plan.wait_for_stop:
-            await self._stops[seen.id].wait()
-        reason = "cancelled" if self._stops[seen.id].is_set() else plan.finish_reason
-        final: dict[str, Any] = {"finish_reason": reason, "completion_tokens": len(plan.tokens), **plan.parameters}
+            await stop.wait()
+        reason = "cancelled" if stop.is_set() else plan.finish_reason
+        end: dict[str, Any] = {"finish_reason": reason, "completion_tokens": len(plan.tokens), **plan.parameters}
         if reason == "stop" and plan.stop_token_id is not None:
-            final["stop_token_id"] = plan.stop_token_id
+            end["stop_token_id"] = plan.stop_token_id
         if plan.error is not None:
-            final.update(finish_reason="error", error_code=plan.error[0], error_message=plan.error[1])
-        send({"output_ids": np.empty(0, np.int32)}, final, True)
+            end.update(finish_reason="error", error_code=plan.error[0], error_message=plan.error[1])
+        return end
 
     @staticmethod
     def _token_tensors(plan: Plan, seen: SeenRequest, start: int) -> dict[str, np.ndarray[Any, Any]]:

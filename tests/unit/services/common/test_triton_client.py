@@ -113,6 +113,32 @@ async def test_a_stop_message_ends_the_request_with_its_last_reply(fake: FakeTri
     assert fake.stopped_ids == [request.request_id]
 
 
+async def test_a_sequence_is_stopped_once_and_the_others_go_on(fake: FakeTriton, stream: TritonStream) -> None:
+    fake.plan = lambda seen: Plan(tokens=[seen.sequence_index], wait_for_stop=True)
+    request = submit(stream, num_return_sequences=3)
+    request.stop(1)
+    request.stop(1)
+    replies: list[InferReply] = []
+    while not any("finish_reason" in reply.parameters for reply in replies):
+        replies += await request.next_replies()
+    assert [r.int_parameter("sequence_index") for r in replies if "finish_reason" in r.parameters] == [1]
+    assert not replies[-1].final
+    request.stop()
+    request.stop(2)
+    replies += await all_replies(request)
+    assert sorted(r.int_parameter("sequence_index") for r in replies if "finish_reason" in r.parameters) == [0, 1, 2]
+    assert fake.stopped_sequences == [(request.request_id, 1)]
+    assert fake.stopped_ids == [request.request_id]
+
+
+async def test_every_sequence_has_its_share_of_the_buffer(fake: FakeTriton, stream: TritonStream) -> None:
+    fake.plan = lambda _: Plan(tokens=[1, 2, 3, 4, 5, 6, 7])
+    unread = submit(stream, num_return_sequences=3)
+    while stream.is_live(unread):
+        await all_replies(submit(stream))
+    assert len(ids_of(await all_replies(unread))) == 21
+
+
 async def test_a_closed_request_is_stopped_and_others_go_on(fake: FakeTriton, stream: TritonStream) -> None:
     fake.plan = lambda seen: Plan(tokens=[1], wait_for_stop=seen.parameters["wait"])
     gone, stays = submit(stream, wait=True), submit(stream, wait=False)

@@ -2,7 +2,6 @@ import pytest
 
 from services.common.admission import Admission
 from services.common.errors import NaiadError, Reason
-from services.generation.parameters import derived_seed
 
 
 def overloaded() -> pytest.RaisesExc[NaiadError]:
@@ -32,11 +31,3 @@ def test_requests_in_flight_are_bounded_and_given_back_after_a_failure() -> None
         raise ZeroDivisionError
     with admission.request(), overloaded(), admission.request():
         raise AssertionError("admitted")
-
-
-def test_seeds_of_completions_differ_and_repeat() -> None:
-    seeds = [derived_seed(42, index) for index in range(16)]
-    assert seeds[0] == 42
-    assert len(set(seeds)) == 16
-    assert seeds == [derived_seed(42, index) for index in range(16)]
-    assert all(0 <= derived_seed(2**64 - 1, index) < 2**64 for index in range(16))
