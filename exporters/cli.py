@@ -7,7 +7,16 @@ import sys
 from pathlib import Path
 
 from exporters.errors import ExportError
-from exporters.options import CUDA_BLOCK_TOKENS, DEVICES, PRECISIONS, TASKS, WEIGHTS, CudaOptions, ExportOptions
+from exporters.options import (
+    CUDA_BLOCK_TOKENS,
+    DEVICES,
+    KV_CACHES,
+    PRECISIONS,
+    TASKS,
+    WEIGHTS,
+    CudaOptions,
+    ExportOptions,
+)
 
 EXIT_BAD_INPUT = 2
 
@@ -34,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=WEIGHTS,
         default="fp32",
         help="precision of the weights; int8 and int4 are faster alone and less exact (default: fp32)",
+    )
+    parser.add_argument(
+        "--kv-cache",
+        choices=KV_CACHES,
+        default="float",
+        help="how keys and values are kept; int8 holds almost four times the tokens and is less exact (default: float)",
     )
     parser.add_argument(
         "--device", choices=DEVICES, default="cpu", help="what the graph runs on; cuda needs onnxruntime-gpu to serve"
@@ -71,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         repository=arguments.repository,
         task=arguments.task,
         weights=arguments.weights,
+        kv_cache=arguments.kv_cache,
         cuda=cuda,
         force=arguments.force,
         ops_library=arguments.ops_library,

@@ -9,9 +9,11 @@ from typing import Any
 from exporters import attention
 from exporters.errors import ExportError
 from exporters.fused_layers import fused
+from exporters.options import KvCache
 
 BLOCK_TOKENS = 16
 OPSET = 23
+_ROW_SCALE_BYTES = 4
 _INPUTS = ("input_ids", "position_ids", "cu_seqlens", "past_lens", "block_table", "logit_rows")
 
 
@@ -25,6 +27,12 @@ class DecoderShape:
     vocabulary_size: int
     context_length_tokens: int
     kv_block_tokens: int = BLOCK_TOKENS
+    kv_cache_type: KvCache = "float"
+
+    @property
+    def cache_row_elements(self) -> int:
+        """Elements of one key or value in the cache: floats, or the bytes of an 8-bit row with its scale."""
+        return self.head_size + _ROW_SCALE_BYTES if self.kv_cache_type == "int8" else self.head_size
 
 
 def decoder_shape(config: Any) -> DecoderShape:

@@ -51,7 +51,9 @@ def _is_up_to_date(entry: Path, digest: str) -> bool:
     source, files = manifest.get("source", {}), manifest.get("files", {})
     whole = all((entry / file["path"]).is_file() for file in files.values())
     same_source = source.get("sha256") == digest and source.get("exporter_version") == EXPORTER_VERSION
-    return bool(whole and same_source and manifest.get("precision") == ExportOptions.weights)
+    same_weights = manifest.get("precision") == ExportOptions.weights
+    float_cache = manifest.get("decoder", {}).get("kv_cache_type", "float") == ExportOptions.kv_cache
+    return bool(whole and same_source and same_weights and float_cache)
 
 
 def chat_checkpoint() -> Path:

@@ -19,6 +19,7 @@ from exporters.encoder_graph import EncoderShape, encoder_shape, export_encoder
 from exporters.encoder_heads import activation, labels, pooling, trained_length_tokens, training_report
 from exporters.errors import ExportError
 from exporters.gguf_cache import parsed_once
+from exporters.kv_cache_graph import use_int8_cache
 from exporters.loading import choose_task, load_model, load_tokenizer, reference_attention
 from exporters.manifest import MANIFEST_FILE, Manifest, describe_files
 from exporters.optimise import optimise
@@ -32,6 +33,7 @@ from exporters.triton_config import triton_config
 from exporters.verify_cuda import blocks_needed, verify_cuda
 from exporters.verify_decoder import verify_decoder
 from exporters.verify_encoder import compare_quantised, verify_encoder
+from exporters.verify_kv_cache import verify_int8_cache
 from exporters.writer import publish, refuse_existing, staging
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -68,6 +70,8 @@ def export_checkpoint(options: ExportOptions) -> Manifest:
     task = choose_task(source, options.task)
     if options.cuda and (task != "generate" or options.weights != "fp32"):
         raise ExportError("only decoders with unquantised weights can be exported for cuda")
+    if options.kv_cache == "int8" and (task != "generate" or options.cuda):
+        raise ExportError("only decoders for the CPU can have an 8-bit KV cache")
     export = _Export(options, source, task, options.weights, find_ops_library(options.ops_library))
     with _quiet_libraries(), staging(options.repository, options.name) as folder:
         with _phase(options, "load"), parsed_once():
@@ -172,12 +176,23 @@ def _verify_and_quantise(export: _Export, graph: Any, folder: Path) -> Manifest:
             small = open_session(folder / "1" / _GRAPH, export.ops_library)
             quality |= _measure_quantised(export, session, small, quality)
         del small
+    if export.options.kv_cache == "int8":
+        with _phase(export.options, "kv cache"):
+            quality["kv_cache"] = _round_cache(export, folder / "1" / _GRAPH)
     if export.options.cuda:
         with _phase(export.options, "cuda"):
             parity |= _write_cuda_graph(export, graph, session, folder / "1")
     if float_folder.name == _FLOAT_FOLDER:
         shutil.rmtree(float_folder)
     return _manifest(export, parity, quality)
+
+
+def _round_cache(export: _Export, graph: Path) -> dict[str, Any]:
+    """Gives the graph that is to be served an 8-bit cache; returns the quality report."""
+    assert export.text_ids is not None
+    float_decoder = (open_session(graph, export.ops_library), export.shape)
+    export.shape = use_int8_cache(graph, export.shape)
+    return verify_int8_cache(float_decoder, (open_session(graph, export.ops_library), export.shape), export.text_ids)
 
 
 def _write_cuda_graph(export: _Export, graph: Any, session: Any, folder: Path) -> dict[str, Any]:
@@ -257,6 +272,8 @@ def _manifest(export: _Export, parity: dict[str, Any], quality: dict[str, Any]) 
 
 def _decoder_section(shape: DecoderShape) -> dict[str, Any]:
     section = asdict(shape)
+    if shape.kv_cache_type == "float":  # The default, so that such manifests are as they always were.
+        del section["kv_cache_type"]
     for elsewhere in ("vocabulary_size", "context_length_tokens"):
         del section[elsewhere]
     return section

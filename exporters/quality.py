@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from exporters.decoder_graph import DecoderShape
 from exporters.errors import ExportError
@@ -15,7 +17,7 @@ from exporters.runtime import PagedDecoder
 
 # A quantised graph whose perplexity grows by more than this is broken rather than coarse.
 MAX_PERPLEXITY_RATIO = {"int8": 1.05, "int4": 1.25}
-_WINDOW_TOKENS = 512
+WINDOW_TOKENS = 512
 _CHUNK_TOKENS = 128
 
 
@@ -24,11 +26,30 @@ def quality_text() -> str:
     return (Path(__file__).parent / "data" / "quality_text.txt").read_text(encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class TextScore:
+    """perplexity: exp of the mean negative log-likelihood of each token but the first of each window.
+
+    greedy_ids: the most probable token in the place of each of them.
+    """
+
+    perplexity: float
+    greedy_ids: npt.NDArray[np.int64]
+
+
 def perplexity(session: Any, shape: DecoderShape, text_ids: Sequence[int]) -> float:
-    """exp of the mean negative log-likelihood of each token but the first of each window of 512."""
-    window = min(_WINDOW_TOKENS, shape.context_length_tokens)
+    """The perplexity of score_text."""
+    return score_text(session, shape, text_ids).perplexity
+
+
+def score_text(
+    session: Any, shape: DecoderShape, text_ids: Sequence[int], window_tokens: int = WINDOW_TOKENS
+) -> TextScore:
+    """Reads the text in windows, each as a sequence of its own."""
+    window = min(window_tokens, shape.context_length_tokens)
     decoder = PagedDecoder(session, shape, -(-window // shape.kv_block_tokens))
-    total, count = 0.0, 0
+    total = 0.0
+    greedy: list[npt.NDArray[np.int64]] = []
     for start in range(0, len(text_ids) - 1, window):
         ids = text_ids[start : start + window]
         sequence = decoder.open(len(ids))
@@ -39,9 +60,10 @@ def perplexity(session: Any, shape: DecoderShape, text_ids: Sequence[int]) -> fl
             peak = logits.max(axis=1)
             normaliser = peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1))
             total += float((normaliser - logits[np.arange(len(chunk)), targets]).sum())
-            count += len(chunk)
+            greedy.append(logits.argmax(axis=1))
         decoder.close(sequence)
-    return float(np.exp(total / max(count, 1)))
+    greedy_ids = np.concatenate(greedy) if greedy else np.empty(0, np.int64)
+    return TextScore(float(np.exp(total / max(len(greedy_ids), 1))), greedy_ids)
 
 
 def check_perplexity(weights: str, quantised: float, reference: float) -> None:

@@ -68,8 +68,9 @@ class PagedDecoder:
         import onnxruntime
 
         shape = self._shape
-        size = (num_blocks, shape.num_kv_heads, shape.kv_block_tokens, shape.head_size)
-        return onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(size, np.float32))
+        size = (num_blocks, shape.num_kv_heads, shape.kv_block_tokens, shape.cache_row_elements)
+        dtype = np.uint8 if shape.kv_cache_type == "int8" else np.float32
+        return onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(size, dtype))
 
     def open(self, length_tokens: int) -> CachedSequence:
         """A sequence with room for `length_tokens`."""

@@ -29,10 +29,10 @@ def verify_decoder(model: Any, session: Any, shape: DecoderShape, text_ids: Sequ
     """Greedy continuations alone and packed against `model` (transformers); the manifest's parity report."""
     new_tokens = min(NEW_TOKENS, shape.context_length_tokens // 2)
     prompts = prompts_from(text_ids, shape.context_length_tokens, new_tokens)
-    packed, packed_logits = _generate_packed(session, shape, prompts, new_tokens)
+    packed, packed_logits = generate_packed(session, shape, prompts, new_tokens)
     worst = 0.0
     for index, prompt in enumerate(prompts):
-        alone, alone_logits = _generate_packed(session, shape, [prompt], new_tokens)
+        alone, alone_logits = generate_packed(session, shape, [prompt], new_tokens)
         if alone[0] != packed[index]:
             raise ExportError(f"parity: prompt {index} continues differently when it is packed with others")
         expected = _reference_logits(model, prompt, alone[0])
@@ -47,7 +47,7 @@ def verify_decoder(model: Any, session: Any, shape: DecoderShape, text_ids: Sequ
     }
 
 
-def _generate_packed(
+def generate_packed(
     session: Any, shape: DecoderShape, prompts: Sequence[Sequence[int]], new_tokens: int
 ) -> tuple[list[list[int]], list[Logits]]:
     """Greedy tokens of each prompt and the logits that they were taken from, all prompts in one packed run."""

@@ -10,21 +10,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnx_ir
 import pytest
 
-from exporters import pipeline
+from exporters import pipeline, verify_kv_cache
 from exporters.errors import ExportError
-from exporters.options import ExportOptions, TaskChoice, Weights
+from exporters.options import ExportOptions, KvCache, TaskChoice, Weights
 from exporters.pipeline import export_checkpoint
 from tests.conformance.tiny_checkpoints import DECODERS, ENCODERS, VOCABULARY_SIZE, save_tiny
 
 pytestmark = pytest.mark.conformance
 
 
-def _export(tmp_path: Path, checkpoint: Path, task: TaskChoice = "auto", weights: Weights = "fp32") -> dict[str, Any]:
+def _export(
+    tmp_path: Path,
+    checkpoint: Path,
+    task: TaskChoice = "auto",
+    weights: Weights = "fp32",
+    kv_cache: KvCache = "float",
+) -> dict[str, Any]:
     repository = tmp_path / "repository"
-    export_checkpoint(ExportOptions(str(checkpoint), "tiny", repository, task, weights))
+    export_checkpoint(ExportOptions(str(checkpoint), "tiny", repository, task, weights, kv_cache))
     content: dict[str, Any] = json.loads((repository / "tiny" / "naiad.json").read_text())
     return content
 
@@ -75,6 +82,41 @@ def test_quantised_weights_cost_little_perplexity_and_the_manifest_says_how_much
     assert manifest["quality"]["quantised_products"] == 9
     assert abs(manifest["quality"]["perplexity_increase"]) < limit
     assert not (tmp_path / "repository" / "tiny" / ".fp32").exists()
+
+
+@pytest.mark.parametrize("weights", ["fp32", "int8"])
+def test_an_8_bit_cache_costs_little_perplexity_and_the_manifest_says_how_much(
+    tmp_path: Path, weights: Weights
+) -> None:
+    checkpoint = save_tiny(tmp_path / "checkpoint", "llama", "generate", hidden_size=128, intermediate_size=256)
+    manifest = _export(tmp_path, checkpoint, weights=weights, kv_cache="int8")
+    assert manifest["decoder"]["kv_cache_type"] == "int8"
+    report = manifest["quality"]["kv_cache"]
+    assert abs(report["perplexity_increase"]) < 0.01
+    assert report["perplexity_int8"] != report["perplexity_float"] == manifest["quality"][f"perplexity_{weights}"]
+    assert 0.9 < report["greedy_token_agreement"] <= 1.0
+    graph = onnx.load(tmp_path / "repository" / "tiny" / "1" / "model.onnx", load_external_data=False).graph
+    caches = [value.type.tensor_type for value in (*graph.input, *graph.output) if "_cache" in value.name]
+    assert len(caches) == 8
+    assert {(cache.elem_type, cache.shape.dim[3].dim_value) for cache in caches} == {(onnx.TensorProto.UINT8, 32 + 4)}
+
+
+def test_float_caches_leave_the_manifest_as_it_was(tmp_path: Path) -> None:
+    manifest = _export(tmp_path, save_tiny(tmp_path / "checkpoint", "llama", "generate"))
+    assert "kv_cache_type" not in manifest["decoder"]
+    assert "kv_cache" not in manifest["quality"]
+
+
+def test_a_cache_that_hurts_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify_kv_cache, "MAX_PERPLEXITY_RATIO", 0.5)
+    with pytest.raises(ExportError, match=r"an 8-bit KV cache raises the perplexity from .*: use --kv-cache float"):
+        _export(tmp_path, save_tiny(tmp_path / "checkpoint", "llama", "generate"), kv_cache="int8")
+    assert list((tmp_path / "repository").iterdir()) == []
+
+
+def test_only_decoders_have_a_cache_to_round(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="only decoders for the CPU can have an 8-bit KV cache"):
+        _export(tmp_path, save_tiny(tmp_path / "checkpoint", "bert", "embed"), kv_cache="int8")
 
 
 def test_changed_arithmetic_fails_the_export_and_writes_nothing(

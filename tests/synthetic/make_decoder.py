@@ -9,8 +9,8 @@ naiad::PagedAttention: of KV head 0 weighted by the keys ln w, and of KV head 1 
 small integers, so rounding makes them exact, and a wrong block, length, head or neighbour shows as a wrong token.
 (That two full blocks of one sequence are swapped shows in no model: attention does not know the order of its keys.)
 
-With an 8-bit KV cache all stays as exact: no key or value then has more than one element that is not zero, and such rows
-lose nothing but the last digits of a float. A third KV head takes what would be a second element.
+With an 8-bit KV cache all stays as exact: no key or value then has more than one element that is not zero, and such
+rows lose nothing but the last digits of a float. A third KV head takes what would be a second element.
 
 Usage: python -m tests.synthetic.make_decoder REPOSITORY [--name NAME]
 """
