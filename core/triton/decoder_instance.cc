@@ -43,7 +43,7 @@ void DecoderInstance::Execute(TRITONBACKEND_Request* request) {
   Status status = ReadRequest(request, &contents);
   if (status.ok()) status = DecodeGeneration(contents, &decoded);
   if (status.ok() && decoded.is_stop) {
-    engine_.Stop(decoded.request.id);
+    engine_.Stop(decoded.request.id, decoded.stop_sequence);
     live->FinishUncounted({});
     return;
   }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 
 #include "fake_triton.h"
 
@@ -129,6 +130,54 @@ TEST_F(DecoderInstanceTest, AStopMessageIsAnsweredAtOnceAndCancelsTheRequestOfIt
   EXPECT_TRUE(stop_responses[0].tensors.empty());
   EXPECT_TRUE(stop_responses[0].parameters.empty());
   EXPECT_EQ(Text(log->WaitForRelease().back(), "finish_reason"), "cancelled");
+}
+
+TEST_F(DecoderInstanceTest, SequencesOfOneRequestEndOneByOneAndTheLastIsFinal) {
+  RequestSpec several = Generate("a", {1, 2}, 4);
+  several.parameters["num_return_sequences"] = int64_t{3};
+  const auto log = Execute(several);
+  const auto responses = log->WaitForRelease();
+  std::map<int64_t, std::vector<int32_t>> tokens;
+  std::map<int64_t, int> ends;
+  for (const ReceivedResponse& response : responses) {
+    const int64_t sequence = Number(response, "sequence_index");
+    const auto more = Int32s(response.tensors.at("output_ids"));
+    tokens[sequence].insert(tokens[sequence].end(), more.begin(), more.end());
+    ends[sequence] += Text(response, "finish_reason") == "length" ? 1 : 0;
+    EXPECT_EQ(response.is_final, &response == &responses.back());
+  }
+  const std::vector<int32_t> expected = {3, 4, 5, 6};
+  EXPECT_EQ(tokens, (std::map<int64_t, std::vector<int32_t>>{{0, expected}, {1, expected}, {2, expected}}));
+  EXPECT_EQ(ends, (std::map<int64_t, int>{{0, 1}, {1, 1}, {2, 1}}));
+  EXPECT_EQ(log->statistics().size(), 1U);
+  EXPECT_EQ(MetricValue("naiad_request_success_total{model=chat,finished_reason=length}"), 3.0);
+  EXPECT_EQ(MetricValue("naiad_prompt_tokens_total{model=chat}"), 2.0);
+  EXPECT_EQ(MetricValue("naiad_generation_tokens_total{model=chat}"), 12.0);
+}
+
+TEST_F(DecoderInstanceTest, AStopMessageForOneSequenceLeavesTheOthersRunning) {
+  RequestSpec endless = Generate("a", {1}, 90'000);
+  endless.parameters["ignore_eos"] = true;
+  endless.parameters["num_return_sequences"] = int64_t{2};
+  const auto log = Execute(endless);
+  log->WaitForResponses(2);
+  const auto stop = [&](std::map<std::string, std::variant<std::string, int64_t, bool, double>> parameters) {
+    parameters["stop"] = true;
+    Execute({.id = "a", .inputs = {}, .parameters = std::move(parameters), .requested_outputs = {}})->WaitForRelease();
+  };
+  stop({{"sequence_index", int64_t{1}}});
+  size_t seen = 2;
+  const auto ended = [&](const auto& response) { return Text(response, "finish_reason") == "cancelled"; };
+  std::vector<ReceivedResponse> responses = log->WaitForResponses(seen);
+  while (std::none_of(responses.begin(), responses.end(), ended)) responses = log->WaitForResponses(++seen);
+  const auto first_end = std::find_if(responses.begin(), responses.end(), ended);
+  EXPECT_EQ(Number(*first_end, "sequence_index"), 1);
+  EXPECT_FALSE(first_end->is_final);
+  stop({});
+  responses = log->WaitForRelease();
+  EXPECT_TRUE(responses.back().is_final);
+  EXPECT_EQ(Number(responses.back(), "sequence_index"), 0);
+  EXPECT_EQ(Text(responses.back(), "finish_reason"), "cancelled");
 }
 
 TEST_F(DecoderInstanceTest, ARequestWhoseClientIsGoneEnds) {
