@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "ort/graph_check.h"
-#include "ort/kv_pool.h"
+#include "ort/kv_memory.h"
 #include "ort/ort_api.h"
 #include "ort/ort_status.h"
 #include "ort/session.h"
@@ -16,15 +16,8 @@ namespace {
 
 std::string CacheName(const std::string& prefix, int32_t layer) { return prefix + std::to_string(layer); }
 
-ONNXTensorElementDataType CacheElementType(const DecoderGraph& graph) {
-  return graph.kv_cache_type == KvCacheType::kInt8 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8
-                                                   : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
-}
-
-std::vector<int64_t> CacheDims(const DecoderGraph& graph, int64_t num_blocks) {
-  const bool bytes = graph.kv_cache_type == KvCacheType::kInt8;
-  const int64_t row_elements = bytes ? KvRowBytes(graph.kv_cache_type, graph.head_size) : graph.head_size;
-  return {num_blocks, graph.num_kv_heads, graph.kv_block_tokens, row_elements};
+KvPoolShape PoolShape(const DecoderGraph& graph) {
+  return {graph.num_layers, graph.num_kv_heads, graph.head_size, graph.kv_block_tokens, graph.kv_cache_type};
 }
 
 // The inputs and outputs of docs/contracts.md section 2.
@@ -39,8 +32,8 @@ Status CheckDecoderGraph(const DecoderGraph& graph, const Ort::Session& session)
   };
   std::vector<TensorSpec> outputs = {{"logits", kFloat, {kAnySize, graph.vocabulary_size}}};
   for (int32_t layer = 0; layer < graph.num_layers; ++layer) {
-    const ONNXTensorElementDataType type = CacheElementType(graph);
-    const std::vector<int64_t> dims = CacheDims(graph, kAnySize);
+    const ONNXTensorElementDataType type = KvElementType(graph.kv_cache_type);
+    const std::vector<int64_t> dims = KvTensorDims(PoolShape(graph), kAnySize);
     inputs.push_back({CacheName("key_cache.", layer), type, dims});
     inputs.push_back({CacheName("value_cache.", layer), type, dims});
     outputs.push_back({CacheName("key_cache_out.", layer), type, dims});
@@ -52,16 +45,16 @@ Status CheckDecoderGraph(const DecoderGraph& graph, const Ort::Session& session)
 class OrtDecoderRunner final : public ModelRunner {
  public:
   OrtDecoderRunner(std::shared_ptr<OrtRuntime> runtime, const DecoderGraph& graph, const DecoderSessionOptions& options,
-                   Ort::Session session, std::unique_ptr<KvPool> pool)
+                   Ort::Session session, std::unique_ptr<KvMemory> cache)
       : runtime_(std::move(runtime)),
-        shape_{graph.vocabulary_size, graph.context_length_tokens, pool->num_blocks(), graph.kv_block_tokens},
+        shape_{graph.vocabulary_size, graph.context_length_tokens, cache->num_blocks(), graph.kv_block_tokens},
         max_step_tokens_(static_cast<size_t>(options.max_step_tokens)),
-        pool_(std::move(pool)),
         session_(std::move(session)),
+        cache_(std::move(cache)),
         binding_(session_) {
     for (int32_t layer = 0; layer < graph.num_layers; ++layer) {
-      BindCache("key_cache", layer, graph, pool_->keys(layer));
-      BindCache("value_cache", layer, graph, pool_->values(layer));
+      BindCache("key_cache", layer, cache_->keys(layer));
+      BindCache("value_cache", layer, cache_->values(layer));
     }
   }
 
@@ -86,17 +79,11 @@ class OrtDecoderRunner final : public ModelRunner {
     });
   }
 
-  Status CopyBlocks(std::span<const BlockCopy> copies) override {
-    for (const BlockCopy& copy : copies) pool_->CopyBlock(copy.source, copy.target);
-    return Status::Ok();
-  }
+  Status CopyBlocks(std::span<const BlockCopy> copies) override { return cache_->CopyBlocks(copies); }
 
  private:
   // Input and output are the same memory, so that the operator works in place.
-  void BindCache(const std::string& name, int32_t layer, const DecoderGraph& graph, std::span<std::byte> bytes) {
-    const std::vector<int64_t> dims = CacheDims(graph, pool_->num_blocks());
-    const Ort::Value cache = Ort::Value::CreateTensor(memory_, bytes.data(), bytes.size(), dims.data(), dims.size(),
-                                                      CacheElementType(graph));
+  void BindCache(const std::string& name, int32_t layer, const Ort::Value& cache) {
     binding_.BindInput(CacheName(name + ".", layer).c_str(), cache);
     binding_.BindOutput(CacheName(name + "_out.", layer).c_str(), cache);
   }
@@ -120,9 +107,9 @@ class OrtDecoderRunner final : public ModelRunner {
   const std::shared_ptr<OrtRuntime> runtime_;  // First: released after everything that came from it.
   const DecoderShape shape_;
   const size_t max_step_tokens_;
-  const std::unique_ptr<KvPool> pool_;
   const Ort::MemoryInfo memory_ = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
   Ort::Session session_;
+  const std::unique_ptr<KvMemory> cache_;  // After the session, whose device it may be on.
   Ort::IoBinding binding_;
   OutputBuffer logits_;
 };
@@ -131,17 +118,16 @@ class OrtDecoderRunner final : public ModelRunner {
 
 Status CreateDecoderRunner(std::shared_ptr<OrtRuntime> runtime, const DecoderGraph& graph,
                            const DecoderSessionOptions& options, std::unique_ptr<ModelRunner>* runner) {
-  std::unique_ptr<KvPool> pool;
-  const KvPoolShape pool_shape{graph.num_layers, graph.num_kv_heads, graph.head_size, graph.kv_block_tokens,
-                               graph.kv_cache_type};
-  if (Status status = KvPool::Create(pool_shape, options.kv_cache_bytes, &pool); !status.ok()) return status;
   Status checked;
   const Status opened = CatchAsStatus([&] {
-    Ort::Session session = OpenSession(*runtime, graph.graph_path, options.intra_op_threads);
+    Ort::Session session = OpenSession(*runtime, graph.graph_path, options.intra_op_threads, options.cuda_gpu);
     checked = CheckDecoderGraph(graph, session);
     if (!checked.ok()) return;
+    std::unique_ptr<KvMemory> cache;
+    checked = CreateKvMemory(*runtime, session, options.cuda_gpu, PoolShape(graph), options.kv_cache_bytes, &cache);
+    if (!checked.ok()) return;
     *runner =
-        std::make_unique<OrtDecoderRunner>(std::move(runtime), graph, options, std::move(session), std::move(pool));
+        std::make_unique<OrtDecoderRunner>(std::move(runtime), graph, options, std::move(session), std::move(cache));
   });
   return opened.ok() ? checked : opened;
 }

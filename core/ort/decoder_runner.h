@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "cache/kv_cache_type.h"
@@ -28,6 +29,8 @@ struct DecoderSessionOptions {
   int64_t kv_cache_bytes = 0;    // The pool takes as many whole blocks as fit, over all layers, keys and values.
   int32_t max_step_tokens = 0;   // Most packed tokens in one run.
   int32_t intra_op_threads = 0;  // 0 = one for each core that this process may use.
+  // The GPU to run on; none = the CPU. The graph has to be made for it.
+  std::optional<int32_t> cuda_gpu = std::nullopt;
 };
 
 // Loads the graph and reserves the pool. kInvalidArgument if the graph is not what `graph` says, or not one block fits;

@@ -7,9 +7,7 @@
 namespace naiad {
 
 Status KvPool::Create(const KvPoolShape& shape, int64_t bytes, std::unique_ptr<KvPool>* pool) {
-  const int64_t tensor_block_bytes =
-      int64_t{shape.num_kv_heads} * shape.block_tokens * KvRowBytes(shape.cache_type, shape.head_size);
-  const int64_t block_bytes = 2 * int64_t{shape.num_layers} * tensor_block_bytes;
+  const int64_t block_bytes = KvBlockBytes(shape);
   if (bytes < block_bytes) {
     return Status::InvalidArgument("kv_cache_bytes is " + std::to_string(bytes) + "; one block needs " +
                                    std::to_string(block_bytes));
@@ -22,8 +20,9 @@ Status KvPool::Create(const KvPoolShape& shape, int64_t bytes, std::unique_ptr<K
     return Status::ResourceExhausted("no memory for a KV cache of " + std::to_string(num_blocks * block_bytes) +
                                      " bytes");
   }
-  pool->reset(new KvPool(static_cast<int32_t>(num_blocks), 2 * int64_t{shape.num_layers},
-                         num_blocks * tensor_block_bytes, std::move(memory)));
+  const int64_t tensors = 2 * int64_t{shape.num_layers};
+  pool->reset(
+      new KvPool(static_cast<int32_t>(num_blocks), tensors, num_blocks * block_bytes / tensors, std::move(memory)));
   return Status::Ok();
 }
 

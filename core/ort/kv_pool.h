@@ -20,6 +20,12 @@ struct KvPoolShape {
   KvCacheType cache_type = KvCacheType::kFloat;
 };
 
+// Keys and values of one block, over all layers.
+[[nodiscard]] constexpr int64_t KvBlockBytes(const KvPoolShape& shape) {
+  return 2 * int64_t{shape.num_layers} * shape.num_kv_heads * shape.block_tokens *
+         KvRowBytes(shape.cache_type, shape.head_size);
+}
+
 class KvPool {
  public:
   // As many blocks as fit into `bytes`. The pages are taken from the system when they are first written to.

@@ -6,10 +6,11 @@
 namespace naiad {
 
 bool IsOutOfMemoryMessage(std::string_view message) {
-  constexpr std::array<std::string_view, 4> kSigns = {
+  constexpr std::array<std::string_view, 5> kSigns = {
       "Failed to allocate memory",        // The arena, when the system refuses.
       "is smaller than requested bytes",  // The arena, at its own limit.
       "bad_alloc",                        // std::bad_alloc, passed on from a kernel.
+      "out of memory",                    // CUDA.
       "memory exhausted in a naiad operator",
   };
   for (const std::string_view sign : kSigns) {

@@ -6,6 +6,7 @@
 #include <bit>
 #include <mutex>
 
+#include "ort/cuda_provider.h"
 #include "ort/custom_ops.h"
 
 namespace naiad {
@@ -31,11 +32,10 @@ Ort::Session OpenKnowingTheDomain(const OrtRuntime& runtime, const std::string& 
   return session;
 }
 
-}  // namespace
-
-Ort::Session OpenSession(const OrtRuntime& runtime, const std::string& graph_path, int32_t intra_op_threads) {
+Ort::SessionOptions CommonOptions(const OrtRuntime& runtime, int32_t intra_op_threads,
+                                  std::optional<int32_t> cuda_gpu) {
   Ort::SessionOptions options;
-  options.Add(NaiadOpDomain());
+  if (cuda_gpu.has_value()) AppendCudaProvider(runtime, *cuda_gpu, &options);
   // A number, even for "all": ONNX Runtime's own 0 would also pin threads to cores, and several models share the
   // machine.
   options.SetIntraOpNumThreads(intra_op_threads > 0 ? intra_op_threads : UsableCores());
@@ -49,7 +49,20 @@ Ort::Session OpenSession(const OrtRuntime& runtime, const std::string& graph_pat
   // threads on the machine than cores (several models, the services, clients) it takes the core from the thread it
   // waits for.
   options.AddConfigEntry("session.intra_op.allow_spinning", "0");
+  return options;
+}
+
+}  // namespace
+
+Ort::Session OpenSession(const OrtRuntime& runtime, const std::string& graph_path, int32_t intra_op_threads,
+                         std::optional<int32_t> cuda_gpu) {
+  Ort::SessionOptions options = CommonOptions(runtime, intra_op_threads, cuda_gpu);
+  options.Add(NaiadOpDomain());
   return OpenKnowingTheDomain(runtime, graph_path, options);
+}
+
+Ort::Session OpenSessionOfBytes(const OrtRuntime& runtime, const std::string& graph, std::optional<int32_t> cuda_gpu) {
+  return {runtime.env(), graph.data(), graph.size(), CommonOptions(runtime, /*intra_op_threads=*/1, cuda_gpu)};
 }
 
 std::span<float> OutputBuffer::Reserve(size_t count) {

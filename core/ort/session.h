@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -13,8 +14,13 @@
 namespace naiad {
 
 // Opens the graph with our operators. intra_op_threads: 0 = one for each core that this process may use. Weights
-// outside the graph are looked up beside it. Throws what ONNX Runtime throws.
-Ort::Session OpenSession(const OrtRuntime& runtime, const std::string& graph_path, int32_t intra_op_threads);
+// outside the graph are looked up beside it. cuda_gpu: on which GPU it runs; none = on the CPU. Throws what ONNX
+// Runtime throws.
+Ort::Session OpenSession(const OrtRuntime& runtime, const std::string& graph_path, int32_t intra_op_threads,
+                         std::optional<int32_t> cuda_gpu = std::nullopt);
+
+// The same for a small graph in memory that has none of our operators.
+Ort::Session OpenSessionOfBytes(const OrtRuntime& runtime, const std::string& graph, std::optional<int32_t> cuda_gpu);
 
 // A tensor over memory that the caller keeps while the value is in use. Inputs are declared const because no operator
 // of ours or of ONNX Runtime writes to an input.

@@ -1,6 +1,7 @@
 """Writes what the C++ tests of core/ort need into a folder.
 
 The synthetic decoder and encoders; `expected_tokens.txt` (a prompt, then its greedy continuation, one line each);
+`half_cache.onnx`, a stand-in for a model for a GPU;
 `greedy.onnx`, an encoder that asks for more memory than any machine has when its first token is 1;
 `onnxruntime_library.txt`, the path of this environment's libonnxruntime.so.
 
@@ -19,6 +20,7 @@ import onnxruntime
 from tests.synthetic.graph_builder import FLOAT, INT32, INT64, GraphBuilder
 from tests.synthetic.make_decoder import DecoderSpec, expected_tokens, make_decoder
 from tests.synthetic.make_encoder import EncoderSpec, make_encoder
+from tests.synthetic.make_half_cache import build_half_cache_graph
 
 
 def build_greedy_graph() -> onnx.ModelProto:
@@ -43,6 +45,7 @@ def main() -> None:
     make_decoder(folder, "decoder_int8", DecoderSpec(kv_cache_type="int8"))
     make_encoder(folder, "embed")
     make_encoder(folder, "classify", EncoderSpec(task="classify", uses_token_type_ids=False))
+    (folder / "half_cache.onnx").write_bytes(build_half_cache_graph().SerializeToString())
     (folder / "greedy.onnx").write_bytes(build_greedy_graph().SerializeToString())
     prompt = [int(token) for token in np.random.default_rng(1).integers(0, 64, 40)]
     lines = [prompt, expected_tokens(DecoderSpec(), prompt, 60, ignore_eos=True)]
