@@ -52,8 +52,9 @@ inline constexpr size_t kMetricCount = static_cast<size_t>(MetricId::kCount);
 
 // In the order of MetricId.
 inline constexpr std::array<MetricDefinition, kMetricCount> kMetricDefinitions = {{
-    {"naiad_num_requests_running", MetricShape::kGauge, "Requests in flight in the engine"},
-    {"naiad_num_requests_waiting", MetricShape::kGauge, "Requests accepted but not yet started"},
+    {"naiad_num_requests_running", MetricShape::kGauge, "Sequences of requests in flight in the engine"},
+    {"naiad_num_requests_waiting", MetricShape::kGauge,
+     "Requests accepted but not yet started, and preempted sequences"},
     {"naiad_kv_cache_usage_perc", MetricShape::kGauge, "Part of the KV cache blocks that is in use, 0 to 1"},
     {"naiad_kv_cache_blocks", MetricShape::kGauge, "KV cache blocks by state"},
     {"naiad_prompt_tokens_total", MetricShape::kCounter,

@@ -52,6 +52,8 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
         'naiad generate --temperature 0.8 --max-tokens 20 --stop "." "Once upon a time"',
         "naiad generate --chat - < question.txt",
         'naiad generate --json "2 + 2 =" | jq -r ".completions[0].text"',
+        "naiad generate --chat --json-schema invoice.schema.json - < invoice.txt | jq .total",
+        'naiad generate --chat --regex "(yes|no)" "Is water wet?"',
     )
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="text to continue; - or nothing: standard input")
     _add_model(parser, "chat")
@@ -61,6 +63,16 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", metavar="TEXT", help="system message before the prompt; implies --chat")
     _add_sampling(parser.add_argument_group("how tokens are chosen (defaults are the service's)"))
     _add_stopping(parser.add_argument_group("when generation ends"))
+    _add_guide(parser.add_argument_group("what the text must be (the engine generates nothing else)"))
+    scheduling = parser.add_argument_group("how the engine treats the request")
+    scheduling.add_argument(
+        "--priority", type=int, metavar="N", help="-100 to 100; higher goes first when requests wait (default: 0)"
+    )
+    scheduling.add_argument(
+        "--prefix-cache",
+        action=argparse.BooleanOptionalAction,
+        help="use, and leave behind, cached work on the same beginning of a prompt (default: yes)",
+    )
     output = parser.add_argument_group("output")
     output.add_argument(
         "--stream",
@@ -121,6 +133,17 @@ def _add_stopping(group: argparse._ArgumentGroup) -> None:
         help="token that ends generation; may be repeated",
     )
     group.add_argument("--ignore-eos", action="store_true", help="go on past the model's own end token")
+
+
+def _add_guide(group: argparse._ArgumentGroup) -> None:
+    guide = group.add_mutually_exclusive_group()
+    guide.add_argument(
+        "--json-schema",
+        metavar="FILE|TEXT",
+        help="one JSON value that fits this schema: a file, or the schema itself if it starts with {",
+    )
+    guide.add_argument("--regex", metavar="PATTERN", help="text that this regular expression matches as a whole")
+    guide.add_argument("--json-object", action="store_true", help="one JSON object, any")
 
 
 def add_classify(parser: argparse.ArgumentParser) -> None:

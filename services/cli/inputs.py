@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TextIO, TypeVar
 
 from services.cli import exit_codes
@@ -26,6 +27,17 @@ def texts(arguments: Sequence[str], what: str) -> list[str]:
     if not found:
         raise exit_codes.CommandError(f"standard input has no {what}", exit_codes.WRONG_USAGE)
     return found
+
+
+def file_or_text(argument: str, text_start: str, option: str) -> str:
+    """The argument itself if it starts with `text_start`, else what is in the file of that name."""
+    if argument.lstrip().startswith(text_start):
+        return argument
+    try:
+        return Path(argument).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "not a UTF-8 text"
+        raise exit_codes.CommandError(f"{option}: {argument}: {reason}", exit_codes.WRONG_USAGE) from error
 
 
 def batches(items: Sequence[ItemT]) -> Iterator[Sequence[ItemT]]:

@@ -170,7 +170,7 @@ class GenerationSettings(TritonSettings):
     max_inflight_tokens: int = setting(
         65_536,
         "GENERATION_MAX_INFLIGHT_TOKENS",
-        doc="Most tokens (prompt and asked-for new ones, over all completions) of requests in flight; more is refused"
+        doc="Most tokens (the prompt, and asked-for new ones of all completions) of requests in flight; more is refused"
         " with OVERLOADED. A single request may exceed it when nothing else is in flight.",
         minimum=1,
         maximum=1_000_000_000,

@@ -27,6 +27,13 @@ KNOWN = {
     "best_of": (2, 3),
     "temperature": (0.0, 0.7),
     "top_p": (0.9,),
+    "priority": (-100, 0, 7),
+    "json_schema": ("{}", '{"type": "boolean"}'),
+    "regex": ("[a-c]{1,3}", "(yes|no)"),
+    "json_object": (True,),
+    # What a guide excludes.
+    "ignore_eos": (False,),
+    "min_tokens": (0,),
 }
 REFUSALS = {
     grpc.StatusCode.INVALID_ARGUMENT,

@@ -67,6 +67,13 @@ def _request_fields(arguments: argparse.Namespace, prompt: str) -> dict[str, Any
             return_token_ids=arguments.json,
         ),
     }
+    if arguments.priority is not None:
+        fields["priority"] = arguments.priority
+    if arguments.prefix_cache is not None:
+        fields["use_prefix_cache"] = arguments.prefix_cache
+    guide = _guide(arguments)
+    if guide is not None:
+        fields["guide"] = guide
     if arguments.chat or arguments.system is not None:
         messages = [] if arguments.system is None else [common_pb2.ChatMessage(role="system", content=arguments.system)]
         messages.append(common_pb2.ChatMessage(role="user", content=prompt))
@@ -74,6 +81,14 @@ def _request_fields(arguments: argparse.Namespace, prompt: str) -> dict[str, Any
     else:
         fields["text"] = prompt
     return fields
+
+
+def _guide(arguments: argparse.Namespace) -> generation_pb2.Guide | None:
+    if arguments.json_schema is not None:
+        return generation_pb2.Guide(json_schema=inputs.file_or_text(arguments.json_schema, "{", "--json-schema"))
+    if arguments.regex is not None:
+        return generation_pb2.Guide(regex=arguments.regex)
+    return generation_pb2.Guide(json_object=True) if arguments.json_object else None
 
 
 def _stream(

@@ -32,12 +32,14 @@ def test_what_was_not_asked_for_is_left_to_the_service(naiad: Naiad, answers: An
     assert request.sampling == generation_pb2.SamplingOptions(temperature=0)
     assert request.stopping == generation_pb2.StoppingOptions()
     assert request.response == generation_pb2.ResponseOptions()
+    assert not any(request.HasField(name) for name in ("priority", "use_prefix_cache", "guide"))
 
 
 def test_every_option_reaches_its_field(naiad: Naiad, answers: Answers) -> None:
     words = "--temperature 0.5 --top-p 0.5 --top-k 4 --min-p 0.25 --repetition-penalty 1.5 --presence-penalty -1"
     words += " --frequency-penalty 2 --seed 18446744073709551615 --max-tokens 0 --min-tokens 1 --stop . --stop ;"
     words += " --stop-token-id 3 --ignore-eos --echo --logprobs --top-logprobs 2 --model other"
+    words += " --priority -5 --no-prefix-cache --json-object"
     assert naiad("generate", "x", *words.split()).code == 0
     (request,) = answers.requests
     assert request == generation_pb2.GenerateStreamRequest(
@@ -57,7 +59,38 @@ def test_every_option_reaches_its_field(naiad: Naiad, answers: Answers) -> None:
             max_tokens=0, min_tokens=1, stop=[".", ";"], stop_token_ids=[3], ignore_eos=True
         ),
         response=generation_pb2.ResponseOptions(echo=True, logprobs=True, top_logprobs=2),
+        priority=-5,
+        use_prefix_cache=False,
+        guide=generation_pb2.Guide(json_object=True),
     )
+
+
+def test_a_schema_is_a_file_or_the_text_itself(naiad: Naiad, answers: Answers, tmp_path: Path) -> None:
+    schema = '{"type": "string", "title": "é"}'
+    file = tmp_path / "schema.json"
+    file.write_text(schema, encoding="utf-8")
+    for argument in (str(file), f" {schema}"):
+        assert naiad("generate", "x", "--json-schema", argument).code == 0
+        assert answers.requests.pop().guide.json_schema.strip() == schema
+
+
+def test_a_regular_expression_is_a_guide(naiad: Naiad, answers: Answers) -> None:
+    assert naiad("generate", "x", "--regex", "[0-9]+").code == 0
+    assert answers.requests[0].guide == generation_pb2.Guide(regex="[0-9]+")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_schema_that_cannot_be_read_is_named(naiad: Naiad, tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "schema.json"
+    if content is not None:
+        file.write_bytes(content)
+    result = naiad("generate", "x", "--json-schema", str(file))
+    assert result.code == 2
+    assert result.err.startswith(f"naiad: --json-schema: {file}: ")
+
+
+def test_a_text_has_one_guide(naiad: Naiad) -> None:
+    assert naiad("generate", "x", "--regex", "a", "--json-object").code == 2
 
 
 @pytest.mark.parametrize(("words", "roles"), [(["--chat"], ["user"]), (["--system", "Be brief."], ["system", "user"])])
