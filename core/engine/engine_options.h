@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "engine/model_runner.h"
+#include "engine/request.h"
 #include "engine/status.h"
 
 namespace naiad {
@@ -20,7 +22,8 @@ struct EngineOptions {
   int32_t max_draft_tokens = 8;        // Most tokens that a step guesses ahead for one sequence; 0 = no speculation.
   float max_step_stretch = 2.0F;       // How much longer prompts may make a step than decoding alone; at least 1.1.
   bool prefix_cache = true;            // Whether blocks of ended requests are kept for later ones.
-  std::vector<int32_t> eos_token_ids = {};  // Stop tokens of the model itself, each in the vocabulary.
+  std::vector<int32_t> eos_token_ids = {};               // Stop tokens of the model itself, each in the vocabulary.
+  std::function<Clock::time_point()> now = &Clock::now;  // Tests put their own in.
 };
 
 // kInvalidArgument naming the first option, or fact of the model, with which no engine can work.

@@ -48,7 +48,7 @@ bool StepLoop::Step(Mail mail) {
 
 void StepLoop::EndAll(Mail mail, const Status& error) {
   TakeRequests(std::move(mail.requests));
-  const Clock::time_point now = Clock::now();
+  const Clock::time_point now = options_.now();
   const SequenceEnd end = SequenceEnd::Error(error);
   for (const auto& sequence : running_) Finish(*sequence, end, {}, now);
   for (const auto& sequence : waiting_) Finish(*sequence, end, {}, now);
@@ -71,7 +71,7 @@ void StepLoop::TakeRequests(std::vector<AcceptedRequest> requests) {
 }
 
 bool StepLoop::EndStoppedAndAbandoned(const std::vector<StopMessage>& stops) {
-  const Clock::time_point now = Clock::now();
+  const Clock::time_point now = options_.now();
   bool has_ended_some = false;
   const auto is_stopped = [&](const Sequence& sequence) {
     return std::ranges::any_of(stops, [&](const StopMessage& stop) {
@@ -140,7 +140,7 @@ bool StepLoop::WouldFitWithoutLowerPriorities(const Sequence& sequence) const {
 
 void StepLoop::Start(std::unique_ptr<Sequence> sequence) {
   if (!sequence->has_ever_started()) inbox_.OnLeftWaiting(1);
-  sequence->Start(Clock::now());
+  sequence->Start(options_.now());
   InsertByRank(std::move(sequence), &running_);
 }
 
@@ -168,7 +168,7 @@ void StepLoop::PlanStep() {
 }
 
 void StepLoop::ExecutePlan() {
-  const Clock::time_point begin = Clock::now();
+  const Clock::time_point begin = options_.now();
   std::span<float> logits;
   Status status = ReserveBlocks();
   if (status.ok()) status = CopySharedBlocks();
@@ -178,7 +178,7 @@ void StepLoop::ExecutePlan() {
     return;
   }
   SampleStep(plan_, running_, logits, runner_.shape().vocabulary_size, &scratch_, &outcomes_);
-  const Clock::time_point end = Clock::now();
+  const Clock::time_point end = options_.now();
   StepStats stats;
   stats.tokens = plan_.tokens;
   stats.sequences = static_cast<int32_t>(plan_.sequences.size());
@@ -228,7 +228,7 @@ Status StepLoop::RunModel(std::span<float>* logits) {
 
 void StepLoop::FailStep(const Status& error) {
   reservations_.clear();
-  const Clock::time_point now = Clock::now();
+  const Clock::time_point now = options_.now();
   for (const PlannedSequence& planned : plan_.sequences) {
     Finish(*running_[planned.slot], SequenceEnd::Error(error), {}, now);
   }

@@ -12,6 +12,13 @@ namespace {
 
 constexpr int32_t kNothingCached = -1;
 constexpr float kPeak = 4.0F;
+constexpr std::chrono::milliseconds kStepTime{1000};
+constexpr std::chrono::milliseconds kTokenTime{20};
+
+EngineOptions WithClock(EngineOptions options, const FakeModelLog* log) {
+  options.now = [log] { return Clock::now() + log->spent; };
+  return options;
+}
 
 uint64_t Extend(uint64_t digest, int32_t token_id) {
   return MixBits(digest * 31 + static_cast<uint64_t>(token_id) + 1);
@@ -62,10 +69,12 @@ std::vector<float> ExpectedLogits(std::span<const int32_t> history) {
   return row;
 }
 
-std::vector<int32_t> ExpectedGreedy(std::vector<int32_t> prompt, int32_t count) {
+std::vector<int32_t> ExpectedGreedy(std::vector<int32_t> prompt, int32_t count, int64_t memory_tokens) {
   const size_t prompt_tokens = prompt.size();
   for (int32_t i = 0; i < count; ++i) {
-    prompt.push_back(static_cast<int32_t>(HistoryDigest(prompt) % kVocabularySize));
+    const auto remembered = std::min(prompt.size(), static_cast<size_t>(memory_tokens));
+    const uint64_t digest = HistoryDigest(std::span(prompt).last(remembered));
+    prompt.push_back(static_cast<int32_t>(digest % kVocabularySize));
   }
   return {prompt.begin() + static_cast<std::ptrdiff_t>(prompt_tokens), prompt.end()};
 }
@@ -96,6 +105,8 @@ void FakeModel::CheckShapes(const PackedBatch& batch) const {
 Status FakeModel::Run(const PackedBatch& batch, std::span<float>* logits) {
   CheckShapes(batch);
   ++log_->runs;
+  // Far more than a run really takes, so that what the engine learns of costs does not depend on the machine.
+  log_->spent += kStepTime + kTokenTime * static_cast<int64_t>(batch.input_ids.size());
   log_->step_tokens.push_back(static_cast<int32_t>(batch.input_ids.size()));
   log_->step_logit_rows.push_back(static_cast<int32_t>(batch.logit_rows.size()));
   if (Status status = log_->before_run(batch); !status.ok()) return status;
@@ -115,7 +126,8 @@ Status FakeModel::Run(const PackedBatch& batch, std::span<float>* logits) {
   for (size_t i = 0; i < batch.logit_rows.size(); ++i) {
     const auto row = static_cast<size_t>(batch.logit_rows[i]);
     uint64_t digest = 0;
-    for (int64_t position = 0; position <= batch.position_ids[row]; ++position) {
+    const int64_t end = batch.position_ids[row] + 1;
+    for (int64_t position = std::max<int64_t>(0, end - log_->memory_tokens); position < end; ++position) {
       digest = Extend(digest, Slot(batch, sequence_of_row[row], position));
     }
     FillLogits(digest, std::span(logits_).subspan(i * width, width));
@@ -203,14 +215,18 @@ int32_t Recording::delta_count() const {
   return delta_count_;
 }
 
-GenerationRequest MakeRequest(std::string id, std::vector<int32_t> prompt, int32_t max_tokens,
-                              const std::shared_ptr<Recording>& recording) {
+GenerationRequest MakeRequest(std::string id, std::vector<int32_t> prompt, int32_t max_tokens, Recordings recordings) {
   GenerationRequest request;
   request.id = std::move(id);
   request.prompt_token_ids = std::move(prompt);
   request.stopping.max_tokens = max_tokens;
-  request.sink = std::make_unique<RecordingSink>(Recordings{recording});
+  request.sink = std::make_unique<RecordingSink>(std::move(recordings));
   return request;
+}
+
+GenerationRequest MakeRequest(std::string id, std::vector<int32_t> prompt, int32_t max_tokens,
+                              const std::shared_ptr<Recording>& recording) {
+  return MakeRequest(std::move(id), std::move(prompt), max_tokens, Recordings{recording});
 }
 
 std::string NumberedId(std::string_view name, size_t number) {
@@ -228,7 +244,7 @@ std::vector<int32_t> MakePrompt(int32_t count, int32_t salt) {
 }
 
 EngineBench::EngineBench(EngineOptions options, int32_t num_blocks, int32_t context_length_tokens)
-    : engine(std::move(options),
+    : engine(WithClock(std::move(options), &log),
              std::make_unique<FakeModel>(DecoderShape{.vocabulary_size = kVocabularySize,
                                                       .context_length_tokens = context_length_tokens,
                                                       .num_blocks = num_blocks,

@@ -1,9 +1,11 @@
 // Doubles for engine tests: a model with a closed-form answer, a sink and an observer that record, and short cuts.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -18,19 +20,23 @@ namespace naiad::testing {
 
 inline constexpr int32_t kVocabularySize = 64;
 inline constexpr int32_t kBlockTokens = 4;
+inline constexpr int64_t kWholeHistory = std::numeric_limits<int64_t>::max();
 
 // Digest of a token history: the fake model's state.
 [[nodiscard]] uint64_t HistoryDigest(std::span<const int32_t> tokens);
 // The fake model's logits after a history: noise, and a peak at token digest % vocabulary.
 [[nodiscard]] std::vector<float> ExpectedLogits(std::span<const int32_t> history);
 // What greedy decoding must give: `count` tokens after `prompt`.
-[[nodiscard]] std::vector<int32_t> ExpectedGreedy(std::vector<int32_t> prompt, int32_t count);
+[[nodiscard]] std::vector<int32_t> ExpectedGreedy(std::vector<int32_t> prompt, int32_t count,
+                                                  int64_t memory_tokens = kWholeHistory);
 
 // What the fake model has been asked, and how it shall answer. Lives as long as the test, longer than the engine.
 struct FakeModelLog {
   std::function<Status(const PackedBatch&)> before_run = [](const PackedBatch&) { return Status::Ok(); };
   int32_t runs = 0;
   int32_t copied_blocks = 0;
+  std::chrono::milliseconds spent{0};     // Time that runs pretend to take.
+  int64_t memory_tokens = kWholeHistory;  // How many of the newest tokens the logits depend on.
   std::vector<int32_t> step_tokens;
   std::vector<int32_t> step_logit_rows;
 };
@@ -88,6 +94,9 @@ class Recording {
 // Of the sequences of one request.
 using Recordings = std::vector<std::shared_ptr<Recording>>;
 
+// A request whose results go to `recordings`, one for each of its sequences.
+[[nodiscard]] GenerationRequest MakeRequest(std::string id, std::vector<int32_t> prompt, int32_t max_tokens,
+                                            Recordings recordings);
 // A request whose results go to `recording`.
 [[nodiscard]] GenerationRequest MakeRequest(std::string id, std::vector<int32_t> prompt, int32_t max_tokens,
                                             const std::shared_ptr<Recording>& recording);
