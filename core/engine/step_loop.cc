@@ -1,6 +1,7 @@
 #include "engine/step_loop.h"
 
 #include <algorithm>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -11,7 +12,7 @@ std::chrono::microseconds Between(Clock::time_point begin, Clock::time_point end
   return std::chrono::duration_cast<std::chrono::microseconds>(end - begin);
 }
 
-bool HasEnded(const std::unique_ptr<Sequence>& sequence) { return sequence->has_ended(); }
+bool HasEnded(const std::unique_ptr<Sequence>& sequence) { return sequence == nullptr || sequence->has_ended(); }
 
 // Places among the running sequences that it takes, now or once it has forked.
 int32_t SlotsOf(const Sequence& sequence) { return 1 + sequence.unforked(); }
@@ -30,7 +31,18 @@ StepLoop::StepLoop(const EngineOptions& options, ModelRunner& runner, EngineObse
       pool_(runner.shape().num_blocks, runner.shape().block_tokens),
       planner_(options_, pool_, costs_) {}
 
+// Memory that runs out inside a run, or while its results are worked up, costs the sequences of that step; elsewhere it
+// could have left a list half done, so that all requests end. Either way the engine goes on.
 bool StepLoop::Step(Mail mail) {
+  try {
+    return TryStep(std::move(mail));
+  } catch (const std::bad_alloc&) {
+    EndAll({}, Status::ResourceExhausted("out of memory"));
+    return true;
+  }
+}
+
+bool StepLoop::TryStep(Mail mail) {
   bool has_worked = !mail.requests.empty();
   TakeRequests(std::move(mail.requests));
   has_worked |= EndStoppedAndAbandoned(mail.stops);
@@ -38,7 +50,11 @@ bool StepLoop::Step(Mail mail) {
   ForkReady();
   PlanStep();
   if (!plan_.sequences.empty()) {
-    ExecutePlan();
+    try {
+      ExecutePlan();
+    } catch (const std::bad_alloc&) {
+      FailStep(Status::ResourceExhausted("out of memory"));
+    }
     has_worked = true;
   }
   RemoveEnded();
@@ -50,8 +66,13 @@ void StepLoop::EndAll(Mail mail, const Status& error) {
   TakeRequests(std::move(mail.requests));
   const Clock::time_point now = options_.now();
   const SequenceEnd end = SequenceEnd::Error(error);
-  for (const auto& sequence : running_) Finish(*sequence, end, {}, now);
-  for (const auto& sequence : waiting_) Finish(*sequence, end, {}, now);
+  const auto finish = [&](const std::unique_ptr<Sequence>& sequence) {
+    if (sequence != nullptr && !sequence->has_ended()) Finish(*sequence, end, {}, now);
+  };
+  std::ranges::for_each(running_, finish);
+  std::ranges::for_each(waiting_, finish);
+  std::ranges::for_each(moved_, finish);
+  moved_.clear();
   RemoveEnded();
   ReportLoad();
 }
@@ -157,6 +178,7 @@ void StepLoop::ForkReady() {
     while (sequence->IsReadyToFork()) moved_.push_back(sequence->Fork(&pool_));
   }
   for (auto& sequence : moved_) InsertByRank(std::move(sequence), &running_);
+  moved_.clear();
 }
 
 void StepLoop::PlanStep() {
@@ -165,6 +187,7 @@ void StepLoop::PlanStep() {
     observer_.OnPreemption();
     InsertByRank(std::move(sequence), &waiting_);
   }
+  moved_.clear();
 }
 
 void StepLoop::ExecutePlan() {
@@ -230,7 +253,8 @@ void StepLoop::FailStep(const Status& error) {
   reservations_.clear();
   const Clock::time_point now = options_.now();
   for (const PlannedSequence& planned : plan_.sequences) {
-    Finish(*running_[planned.slot], SequenceEnd::Error(error), {}, now);
+    Sequence& sequence = *running_[planned.slot];
+    if (!sequence.has_ended()) Finish(sequence, SequenceEnd::Error(error), {}, now);
   }
 }
 

@@ -39,6 +39,7 @@ class StepLoop {
   [[nodiscard]] CacheSnapshot Snapshot() const;
 
  private:
+  bool TryStep(Mail mail);
   // Before the step.
   void TakeRequests(std::vector<AcceptedRequest> requests);
   bool EndStoppedAndAbandoned(const std::vector<StopMessage>& stops);

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <new>
 #include <string>
 
 #include "tests/engine/engine_test_doubles.h"
@@ -197,6 +198,21 @@ TEST(EngineShutdownTest, EndsEveryLiveRequestOnceAndRefusesNewOnes) {
   EXPECT_EQ(bench.engine.Submit(MakeRequest("late", {1}, 1, std::make_shared<Recording>())).code(),
             ErrorCode::kUnavailable);
   EXPECT_EQ(bench.observer.rejected[ErrorCode::kUnavailable], 1);
+}
+
+TEST(EngineFailureTest, MemoryThatRunsOutInAStepFailsOnlyTheRequestsOfThatStep) {
+  EngineBench bench(EngineOptions{.max_active_requests = 1});
+  int32_t runs = 0;
+  bench.log.before_run = [&](const PackedBatch&) -> Status {
+    if (++runs == 3) throw std::bad_alloc();
+    return Status::Ok();
+  };
+  const auto first = bench.Submit("first", MakePrompt(5, 1), 6);
+  const auto second = bench.Submit("second", MakePrompt(5, 2), 6);
+  bench.RunUntilIdle();
+  EXPECT_EQ(first->summary().error.code(), ErrorCode::kResourceExhausted);
+  EXPECT_EQ(first->tokens(), ExpectedGreedy(MakePrompt(5, 1), 2));
+  EXPECT_EQ(second->tokens(), ExpectedGreedy(MakePrompt(5, 2), 6));
 }
 
 }  // namespace
