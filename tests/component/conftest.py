@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,11 @@ SLOW_DECODER = DecoderSpec(context_length_tokens=1024, num_layers=24)
 
 @pytest.fixture(scope="session")
 def synthetic_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Entries decoder, slow, embed and classify."""
+    """Entries decoder, decoder_int8 (the same tokens over an 8-bit KV cache), slow, embed and classify."""
     folder = tmp_path_factory.mktemp("synthetic_repository")
     threads = {"intra_op_threads": "1"}
     make_decoder(folder, "decoder", DECODER, threads)
+    make_decoder(folder, "decoder_int8", replace(DECODER, kv_cache_type="int8"), threads)
     make_decoder(folder, "slow", SLOW_DECODER, threads)
     make_encoder(folder, "embed", EncoderSpec(task="embed"), threads)
     make_encoder(folder, "classify", EncoderSpec(task="classify"), threads)

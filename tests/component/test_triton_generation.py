@@ -28,19 +28,22 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
     return result
 
 
-async def test_thirty_two_requests_on_one_stream_get_the_tokens_that_each_gets_alone(triton: TritonServer) -> None:
+@pytest.mark.parametrize("model", ["decoder", "decoder_int8"])
+async def test_thirty_two_requests_on_one_stream_get_the_tokens_that_each_gets_alone(
+    triton: TritonServer, model: str
+) -> None:
     random = np.random.default_rng(3)
     prompts = [random.integers(1, 64, int(random.integers(1, 150))).tolist() for _ in range(32)]
     lengths = [int(random.integers(1, 90)) for _ in prompts]
     async with InferStream(triton.grpc_address) as stream:
         batched = await asyncio.gather(
             *(
-                stream.generate("decoder", f"b{index}", prompt, length)
+                stream.generate(model, f"b{index}", prompt, length)
                 for index, (prompt, length) in enumerate(zip(prompts, lengths, strict=True))
             )
         )
         for index, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
-            alone = await stream.generate("decoder", f"a{index}", prompt, length)
+            alone = await stream.generate(model, f"a{index}", prompt, length)
             assert alone.tokens == expected_tokens(DECODER, prompt, length)
             assert batched[index].tokens == alone.tokens
             assert batched[index].finish_reason == alone.finish_reason

@@ -33,7 +33,7 @@ class EngineMetrics(dict[tuple[str, str], float]):
 
     @property
     def ended(self) -> float:
-        """Requests that ended in any way, refused ones included."""
+        """Sequences that ended in any way, and requests that were refused."""
         return self.total("naiad_request_success_total") + self.total("naiad_request_failure_total")
 
     def blocks(self, state: str) -> float:

@@ -44,12 +44,24 @@ def link_model(source: Path, repository: Path, name: str, parameters: Mapping[st
 @contextlib.contextmanager
 def linked_models(variants: Mapping[str, Mapping[str, str]], source: str = "chat") -> Iterator[Path]:
     """A repository in which every key is a copy of the exported model `source` with the parameters of its value."""
-    exported = _EXPORTED / source
-    assert (exported / "naiad.json").is_file(), f"{source} is not in {_EXPORTED}: run `make models` first"
+    exported = demo_model(source)
     with tempfile.TemporaryDirectory(dir=REPOSITORY_ROOT / "build", prefix="test-models-") as folder:
         for name, parameters in variants.items():
             link_model(exported, Path(folder), name, parameters)
         yield Path(folder)
+
+
+def demo_model(name: str) -> Path:
+    """The exported demo model."""
+    assert (_EXPORTED / name / "naiad.json").is_file(), f"{name} is not in {_EXPORTED}: run `make models` first"
+    return _EXPORTED / name
+
+
+def kv_block_bytes(entry: Path) -> int:
+    """Memory of one block of a decoder's float32 KV cache, over all layers."""
+    shape = json.loads((entry / "naiad.json").read_text())["decoder"]
+    floats = shape["num_layers"] * 2 * shape["num_kv_heads"] * shape["kv_block_tokens"] * shape["head_size"]
+    return 4 * int(floats)
 
 
 def _replace(file: Path, text: str) -> None:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 # Two sums of the same float32 numbers in another order differ by about 1e-4 in this model's logits. A prompt whose best
 # two tokens are closer than this at any position proves nothing.
 CLEAR_MARGIN = 1e-2
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """torch's threads wait for each other by spinning: beside anything else that runs, more of them are far slower."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -50,7 +64,7 @@ class TransformersReference:
 
         ids = torch.tensor([prompt])
         options: dict[str, Any] = {"eos_token_id": None} if ignore_eos else {}
-        with torch.inference_mode():
+        with _one_thread(), torch.inference_mode():
             output = self._model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
