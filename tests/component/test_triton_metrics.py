@@ -30,6 +30,8 @@ DECODER_SERIES = [
     "naiad_generation_tokens_total",
     "naiad_num_preemptions_total",
     "naiad_prefix_cache_hit_tokens_total",
+    "naiad_spec_decode_num_draft_tokens_total",
+    "naiad_spec_decode_num_accepted_tokens_total",
     "naiad_request_success_total",
     "naiad_request_failure_total",
     "naiad_time_to_first_token_seconds_count",
