@@ -308,8 +308,8 @@ void StepLoop::ReportTokens(Sequence& sequence, size_t count, Clock::time_point 
   sequence.NoteTokenTime(now);
 }
 
-// Blocks and id are free before anybody hears of the end, so that who hears of it can use them. A sequence that stands
-// for others ends them too.
+// Blocks and id are free, and the load is reported, before anybody hears of the end, so that who hears of it can use
+// and see them. A sequence that stands for others ends them too.
 void StepLoop::Finish(Sequence& sequence, SequenceEnd end, TokenDelta last, Clock::time_point now) {
   if (!sequence.has_ever_started()) inbox_.OnLeftWaiting(1);
   const int32_t unforked = sequence.unforked();
@@ -319,7 +319,10 @@ void StepLoop::Finish(Sequence& sequence, SequenceEnd end, TokenDelta last, Cloc
   RequestGroup& group = sequence.group();
   for (int32_t i = 0; i <= unforked; ++i) {
     summary.is_last = --group.unfinished_sequences == 0;
-    if (summary.is_last) inbox_.OnEnded(group.request.id);
+    if (summary.is_last) {
+      inbox_.OnEnded(group.request.id);
+      ReportLoad();
+    }
     observer_.OnFinished(summary, Between(group.request.arrival, now));
     group.request.sink->OnFinished(std::exchange(last, {}), summary);
     summary.sequence_index = group.request.num_sequences - unforked + i;
@@ -333,9 +336,11 @@ void StepLoop::RemoveEnded() {
 }
 
 void StepLoop::ReportLoad() {
-  const auto preempted = std::ranges::count_if(
-      waiting_, [](const std::unique_ptr<Sequence>& sequence) { return sequence->has_ever_started(); });
-  observer_.OnLoad({.running = static_cast<int32_t>(running_.size()),
+  const auto is_live = [](const std::unique_ptr<Sequence>& sequence) { return !HasEnded(sequence); };
+  const auto preempted = std::ranges::count_if(waiting_, [&](const std::unique_ptr<Sequence>& sequence) {
+    return is_live(sequence) && sequence->has_ever_started();
+  });
+  observer_.OnLoad({.running = static_cast<int32_t>(std::ranges::count_if(running_, is_live)),
                     .waiting = inbox_.waiting_requests() + static_cast<int32_t>(preempted),
                     .blocks_used = pool_.used_count(),
                     .blocks_free = pool_.free_count(),
