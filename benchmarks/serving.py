@@ -6,9 +6,6 @@ every round.
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -20,6 +17,7 @@ from typing import Any
 
 from naiad.v1 import classification_pb2, classification_pb2_grpc, generation_pb2, generation_pb2_grpc
 
+from benchmarks.report import machine, write_report
 from benchmarks.transformers_peer import TransformersDecoder, TransformersEncoder
 from benchmarks.workloads import NEW_TOKENS, PROMPT_TOKENS, STREAM_COUNTS, prompts, run_streams, texts
 from tests.support.stack import Stack, running_stack
@@ -111,12 +109,6 @@ def summary(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
-    return {"cpu": cpu.split(":")[-1].strip(), "cores": os.cpu_count(), "kernel": platform.release()}
-
-
 def main() -> None:
     """Measures, prints a table, writes JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
@@ -129,16 +121,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, running_stack(arguments.repository, Path(folder)) as stack:
         rows = measure(stack, arguments.decoder, arguments.repeats)
-    report = {
-        "machine": machine(),
-        "decoder": arguments.decoder,
-        "prompt_tokens": PROMPT_TOKENS,
-        "new_tokens": NEW_TOKENS,
-        "rows": rows,
-    }
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=1))
-    print(f"{machine()}\n{summary(rows)}\nwritten to {arguments.output}")
+    print(f"{machine()}\n{summary(rows)}")
+    figures = {"decoder": arguments.decoder, "prompt_tokens": PROMPT_TOKENS, "new_tokens": NEW_TOKENS, "rows": rows}
+    write_report(arguments.output, figures)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,6 +15,7 @@ from naiad.v1 import (
     tokenization_pb2_grpc,
 )
 
+from tests.support.engine_metrics import scrape
 from tests.support.stack import Stack
 
 pytestmark = pytest.mark.e2e
@@ -41,11 +41,6 @@ MOVING = {
     "classification": ["naiad_rpc_requests_total", "naiad_rpc_duration_seconds_count", "naiad_tokenized_tokens_total"],
     "tokenization": ["naiad_rpc_requests_total", "naiad_tokenized_tokens_total"],
 }
-
-
-def scrape(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        return str(answer.read().decode())
 
 
 def total(page: str, sample: str) -> float:

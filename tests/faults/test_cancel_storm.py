@@ -14,7 +14,8 @@ import psutil
 import pytest
 from naiad.v1 import generation_pb2, generation_pb2_grpc
 
-from tests.e2e.test_metrics import scrape, total
+from tests.e2e.test_metrics import total
+from tests.support.engine_metrics import scrape
 from tests.support.models import demo_repository
 from tests.support.stack import Stack, running_stack
 

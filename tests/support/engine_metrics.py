@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import urllib.request
 
 
 class EngineMetrics(dict[tuple[str, str], float]):
@@ -39,3 +40,9 @@ class EngineMetrics(dict[tuple[str, str], float]):
     def blocks(self, state: str) -> float:
         """KV blocks that are "used", "free" or "cached"."""
         return self["naiad_kv_cache_blocks", f"state={state}"]
+
+
+def scrape(port: int) -> str:
+    """The metrics page of a process on this machine."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        return str(answer.read().decode())

@@ -120,7 +120,12 @@ GUIDED_SCHEMAS: dict[str, tuple[str, Schema]] = {
         "Describe a company as JSON.",
         _object(
             {
-                "company": _object({"name": _text(12), "staff": {"type": "integer", "minimum": 1, "maximum": 100000}}),
+                "company": _object(
+                    {
+                        "name": _text(12),
+                        "staff": {"type": "integer", "minimum": 1, "maximum": 100000},
+                    }
+                ),
                 "tags": {
                     "type": "array",
                     "items": {"enum": ["big", "small", "old", "new"]},

@@ -97,7 +97,12 @@ def running_stack(repository: Path, work_folder: Path, **settings: str) -> Itera
     ports = free_ports(8)
     grpc_ports = dict(zip([*SERVICES, "triton"], ports[:4], strict=True))
     metrics_ports = dict(zip([*SERVICES, "triton"], ports[4:], strict=True))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("NAIAD_")}
+    # Settings of the caller's own system are none of the test's, but which build is tested is.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("NAIAD_") or name == "NAIAD_BACKEND_DIRECTORY"
+    }
     environment |= {f"NAIAD_{name.upper()}_PORT": str(grpc_ports[name]) for name in SERVICES}
     environment |= {f"NAIAD_{name.upper()}_METRICS_PORT": str(metrics_ports[name]) for name in SERVICES}
     environment |= {

@@ -49,6 +49,7 @@ class TrafficShape:
     max_sequences: int = 4
     max_draft_tokens: int = 8
     stopped_share: float = 0.3
+    max_responses_before_stop: int = 24
     max_stop_delay_s: float = 0
 
 
@@ -75,19 +76,20 @@ def _random_job(chance: random.Random, shape: TrafficShape, prompt: list[int]) -
     if chance.random() < 0.4:
         parameters |= {"temperature": chance.choice((0.5, 1.0, 2.0)), "seed": chance.getrandbits(62)}
     max_tokens = chance.randint(1, shape.max_new_tokens)
+    most_responses = min(max_tokens // 2, shape.max_responses_before_stop)
     is_stopped = chance.random() < shape.stopped_share
     return Job(
         prompt=prompt,
         max_tokens=max_tokens,
         sequences=sequences,
         parameters=parameters,
-        stop_after_responses=chance.randint(0, max_tokens // 2) if is_stopped else None,
+        stop_after_responses=chance.randint(0, most_responses) if is_stopped else None,
         stopped_sequence=chance.choice((None, chance.randrange(sequences))),
         stop_delay_s=chance.uniform(0, shape.max_stop_delay_s),
     )
 
 
-async def run_job(stream: InferStream, model: str, name: str, job: Job, timeout_s: float = 60) -> list[Generation]:
+async def run_job(stream: InferStream, model: str, name: str, job: Job, timeout_s: float) -> list[Generation]:
     """Sends the request, stops it when it is time to, reads all its responses; one result a sequence."""
     await stream.send(generate_request(model, name, job.prompt, job.max_tokens, **job.parameters))
     collected = _Collected()
@@ -129,12 +131,17 @@ class _Collected:
         self.sequences.setdefault(index, Generation()).add(message)
 
 
-async def run_jobs(stream: InferStream, model: str, jobs: Sequence[Job], in_flight: int) -> list[list[Generation]]:
-    """Runs the jobs, at most `in_flight` at a time; results in the order of the jobs."""
+async def run_jobs(
+    stream: InferStream, model: str, jobs: Sequence[Job], in_flight: int, timeout_s: float = 60
+) -> list[list[Generation]]:
+    """Runs the jobs, at most `in_flight` at a time; results in the order of the jobs.
+
+    `timeout_s` bounds the wait for each response: low priorities wait as long as there are higher ones.
+    """
     places = asyncio.Semaphore(in_flight)
 
     async def run(number: int, job: Job) -> list[Generation]:
         async with places:
-            return await run_job(stream, model, f"job{number}", job)
+            return await run_job(stream, model, f"job{number}", job, timeout_s)
 
     return await asyncio.gather(*(run(number, job) for number, job in enumerate(jobs)))
