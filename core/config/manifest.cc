@@ -49,6 +49,21 @@ void ReadDecoder(FieldReader& manifest, ModelConfig* config) {
   }
 }
 
+// A graph for a GPU is in half precision, its KV cache too.
+void ReadDevice(FieldReader& manifest, ModelConfig* config) {
+  if (!manifest.Has("device") || manifest.OneOf("device", {"cpu", "cuda"}) != "cuda") return;
+  config->device = Device::kCuda;
+  if (config->task != Task::kGenerate) {
+    manifest.Fail("device", "is cuda, which is for task generate; the task is " + std::string(TaskName(config->task)));
+    return;
+  }
+  if (config->decoder.kv_cache_type != KvCacheType::kFloat) {
+    manifest.Fail("decoder.kv_cache_type", "is int8, which is for device cpu; the device is cuda");
+  }
+  const bool bfloat16 = manifest.OneOf("precision", {"fp16", "bf16"}) == "bf16";
+  config->decoder.kv_cache_type = bfloat16 ? KvCacheType::kBfloat16 : KvCacheType::kFloat16;
+}
+
 void ReadEncoder(FieldReader& manifest, ModelConfig* config) {
   FieldReader encoder = manifest.Object("encoder");
   encoder.AllowOnly({"hidden_size", "pooling", "normalize", "uses_token_type_ids", "activation"});
@@ -114,7 +129,7 @@ Status ReadManifest(const ModelIdentity& identity, const nlohmann::json& manifes
   FieldReader reader(manifest, kManifestFile, "", &status);
   // First of all: another version may mean anything by the other keys.
   static_cast<void>(reader.Int("format_version", {kFormatVersion, kFormatVersion}));
-  reader.AllowOnly({"format_version", "name", "task", "architecture", "precision", "limits", "special_tokens",
+  reader.AllowOnly({"format_version", "name", "task", "architecture", "device", "precision", "limits", "special_tokens",
                     "decoder", "encoder", "labels", "files", "parity", "quality", "source", "training"});
   config->name = identity.name;
   config->version = identity.version;
@@ -126,6 +141,7 @@ Status ReadManifest(const ModelIdentity& identity, const nlohmann::json& manifes
   } else {
     ReadEncoder(reader, config);
   }
+  ReadDevice(reader, config);
   if (config->task == Task::kClassify) ReadLabels(reader, config);
   ReadFiles(reader, config);
   return status;

@@ -9,7 +9,7 @@ namespace naiad {
 
 inline constexpr char kManifestFile[] = "naiad.json";
 
-// Fills everything but `limits`.
+// Fills everything but `gpu` and `limits`.
 Status ReadManifest(const ModelIdentity& identity, const nlohmann::json& manifest, ModelConfig* config);
 
 }  // namespace naiad

@@ -14,6 +14,9 @@ namespace naiad {
 
 enum class Task { kGenerate, kEmbed, kClassify };
 
+// What the graph was made for.
+enum class Device { kCpu, kCuda };
+
 // The word for a task in the manifest: "generate", "embed" or "classify".
 [[nodiscard]] std::string_view TaskName(Task task);
 
@@ -50,6 +53,8 @@ struct ModelConfig {
   std::string name;
   int64_t version = 0;
   Task task = Task::kGenerate;
+  Device device = Device::kCpu;
+  int32_t gpu = 0;  // Device::kCuda: which GPU, from the instance group in config.pbtxt.
   int32_t context_length_tokens = 0;
   int32_t vocabulary_size = 0;
   std::vector<int32_t> eos_token_ids;

@@ -85,12 +85,32 @@ void CheckBatching(FieldReader& reader) {
   }
 }
 
-void CheckInstances(FieldReader& reader) {
-  if (!reader.Has("instance_group")) return;
+// The only GPU of an instance group: of several, Triton would make an instance on each.
+void ReadGpu(FieldReader& reader, const nlohmann::json& group, int32_t* gpu) {
+  const auto gpus = group.find("gpus");
+  const bool one = gpus != group.end() && gpus->is_array() && gpus->size() == 1 && gpus->front().is_number_unsigned();
+  if (!one) {
+    reader.Fail("instance_group.gpus", "must name one GPU, as in gpus: [ 0 ]: one engine a model");
+    return;
+  }
+  *gpu = gpus->front().get<int32_t>();
+}
+
+void ReadInstances(FieldReader& reader, ModelConfig* config) {
+  const bool cuda = config->device == Device::kCuda;
+  const std::string_view wanted = cuda ? "KIND_GPU" : "KIND_CPU";
+  if (!reader.Has("instance_group")) {
+    if (cuda) reader.Fail("instance_group", "is missing; a model for cuda needs kind: KIND_GPU, gpus: [ 0 ]");
+    return;
+  }
   int64_t count = 0;
   for (const auto& group : reader.Array("instance_group")) {
     const std::string kind = TextAt(group, "kind");
-    if (kind != "KIND_CPU") reader.Fail("instance_group.kind", "is " + kind + "; it must be KIND_CPU");
+    if (kind != wanted) {
+      reader.Fail("instance_group.kind",
+                  "is " + kind + "; it must be " + std::string(wanted) + " for device " + (cuda ? "cuda" : "cpu"));
+    }
+    if (cuda) ReadGpu(reader, group, &config->gpu);
     const auto number = group.find("count");
     count += number != group.end() && number->is_number_integer() ? number->get<int64_t>() : 1;
   }
@@ -216,7 +236,7 @@ Status ReadTritonConfig(const nlohmann::json& triton_config, ModelConfig* config
   Status status;
   FieldReader reader(triton_config, kDocument, "", &status);
   CheckBatching(reader);
-  CheckInstances(reader);
+  ReadInstances(reader, config);
   CheckDecoupled(reader, config->task);
   CheckTensors(reader, "input", InputsOf(config->task));
   CheckTensors(reader, "output", OutputsOf(config->task));

@@ -7,7 +7,7 @@
 
 namespace naiad {
 
-// `config` must hold what the manifest says; fills `limits`.
+// `config` must hold what the manifest says; fills `gpu` and `limits`.
 Status ReadTritonConfig(const nlohmann::json& triton_config, ModelConfig* config);
 
 }  // namespace naiad

@@ -1,5 +1,6 @@
 #include "triton/model_state.h"
 
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -37,6 +38,10 @@ Status ReadConfig(TRITONBACKEND_Model* model, ModelConfig* config) {
   if (!status.ok()) return status;
   if (artifact != TRITONBACKEND_ARTIFACT_FILESYSTEM) return Status::InvalidArgument("the model is not in a folder");
   return LoadModelConfig({name, static_cast<int64_t>(version)}, triton_config, folder, config);
+}
+
+std::optional<int32_t> CudaGpu(const ModelConfig& config) {
+  return config.device == Device::kCuda ? std::optional(config.gpu) : std::nullopt;
 }
 
 }  // namespace
@@ -80,7 +85,8 @@ Status ModelState::CreateDecoder(TRITONBACKEND_ModelInstance* handle, std::uniqu
                            .kv_cache_type = config_.decoder.kv_cache_type};
   const DecoderSessionOptions session{.kv_cache_bytes = limits.kv_cache_bytes,
                                       .max_step_tokens = limits.max_step_tokens,
-                                      .intra_op_threads = limits.intra_op_threads};
+                                      .intra_op_threads = limits.intra_op_threads,
+                                      .cuda_gpu = CudaGpu(config_)};
   if (Status status = CreateDecoderRunner(runtime, graph, session, &runner); !status.ok()) return status;
   EngineOptions options;
   options.max_step_tokens = limits.max_step_tokens;
