@@ -30,7 +30,7 @@ PIP := $(BIN)/pip install -qq
 
 say = @printf '==> %s\n' $(1)
 
-.PHONY: help serve test test-long check format core models protos setup sanitize bench bench-engine soak clean
+.PHONY: help serve test test-long check format core models protos setup sanitize bench bench-engine check-gpu soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -137,6 +137,9 @@ bench: core models $(STAMPS)/dev ## measure the running system side by side with
 
 bench-engine: core models $(STAMPS)/dev ## measure fairness, prefix reuse and speculation of the engine
 	@for part in prefix speculation fairness; do $(BIN)/python -m benchmarks.$$part; done
+
+check-gpu: core $(STAMPS)/dev ## on a machine with a GPU: export for CUDA, serve, compare with transformers
+	@$(BIN)/python -m benchmarks.gpu_check
 
 soak: core models $(STAMPS)/dev ## half an hour of mixed traffic; memory must stay level (MINUTES=30)
 	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30)

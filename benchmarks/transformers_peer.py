@@ -1,5 +1,7 @@
 """transformers as a user would run it in one process: float32, padded batches, its own key-value cache."""
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import transformers
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
@@ -31,6 +33,13 @@ class TransformersDecoder:
                 pad_token_id=0,
             )
         return int(output.shape[1] - ids.shape[1]) * len(prompts)
+
+    def logits(self, prompt: list[int], tokens: list[int]) -> npt.NDArray[np.float32]:
+        """The logits before each of `tokens`, which continue `prompt`: [tokens, vocabulary]."""
+        ids = torch.tensor([[*prompt, *tokens[:-1]]])
+        with torch.inference_mode():
+            rows: npt.NDArray[np.float32] = self._model(input_ids=ids, logits_to_keep=len(tokens)).logits[0].numpy()
+        return rows
 
 
 class TransformersEncoder:
