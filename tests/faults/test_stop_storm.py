@@ -69,7 +69,7 @@ async def _storm(server: TritonServer, shape: TrafficShape, requests: int, batch
     print(f"{requests} requests, {sequences} sequences in {seconds:.0f} s, {preemptions:.0f} preemptions, {outcomes}")
     print(f"resident MiB after each batch: {[size >> 20 for size in sizes]}")
     assert seconds < TIME_LIMIT_S
-    assert set(outcomes) == {"stop", "length", "cancelled"}
+    assert {"length", "cancelled"} <= set(outcomes) <= {"stop", "length", "cancelled"}
     assert outcomes.total() == sequences
     assert preemptions > 0
     assert metrics.unfinished == 0
