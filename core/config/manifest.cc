@@ -30,11 +30,10 @@ void ReadFiles(FieldReader& manifest, ModelConfig* config) {
     files.Fail("graph.path", "is \"" + config->graph_path + "\", but version " + std::to_string(config->version) +
                                  " is being loaded; it must start with \"" + folder + "\"");
   }
-  if (files.Has("graph_data")) {
-    std::string path;
-    int64_t size_bytes = 0;
-    ReadFile(files, "graph_data", &path, &size_bytes);
-  }
+  std::string path;
+  int64_t size_bytes = 0;
+  if (files.Has("graph_data")) ReadFile(files, "graph_data", &path, &size_bytes);
+  if (files.Has("tokenizer")) ReadFile(files, "tokenizer", &config->tokenizer_path, &size_bytes);
 }
 
 void ReadDecoder(FieldReader& manifest, ModelConfig* config) {

@@ -43,6 +43,7 @@ Status LoadModelConfig(const ModelIdentity& identity, const std::string& triton_
                                    kManifestFile + " says " + std::to_string(config->graph_size_bytes));
   }
   config->graph_path = graph.string();
+  if (!config->tokenizer_path.empty()) config->tokenizer_path = (root / config->tokenizer_path).string();
   return Status::Ok();
 }
 

@@ -62,6 +62,7 @@ struct ModelConfig {
   EncoderConfig encoder;
   int32_t num_labels = 0;        // classify: floats in one row of logits.
   std::string graph_path;        // ParseModelConfig: relative to the entry; LoadModelConfig: absolute.
+  std::string tokenizer_path;    // Likewise; empty if the entry has no tokenizer.
   int64_t graph_size_bytes = 0;  // Of the graph's file, without data outside it.
   EngineLimits limits;
 };

@@ -1,9 +1,12 @@
 // What a request wants its text to look like. Plain data: whoever reads requests fills it, core/guided compiles it.
 #pragma once
 
+#include <cstddef>
 #include <string>
 
 namespace naiad {
+
+inline constexpr size_t kMaxGuideBytes = 65'536;
 
 struct GuideSpec {
   enum class Kind {

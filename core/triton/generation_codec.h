@@ -11,8 +11,6 @@
 
 namespace naiad {
 
-inline constexpr size_t kMaxGuideBytes = 65'536;
-
 struct DecodedGeneration {
   bool is_stop = false;                  // A stop message: only `request.id` and `stop_sequence` count.
   std::optional<int32_t> stop_sequence;  // With `is_stop`, the one sequence to end, 0 to 15; absent: all.

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "guided/guide_compiler.h"
 #include "ort/decoder_runner.h"
 #include "ort/encoder_runner.h"
 #include "triton/decoder_instance.h"
@@ -97,7 +98,15 @@ Status ModelState::CreateDecoder(TRITONBACKEND_ModelInstance* handle, std::uniqu
   options.prefix_cache = limits.prefix_cache;
   options.eos_token_ids = config_.eos_token_ids;
   if (Status status = ValidateEngineOptions(options, runner->shape()); !status.ok()) return status;
-  *instance = std::make_unique<DecoderInstance>(handle, options, std::move(runner), std::move(metrics));
+  const auto guides = std::make_shared<GuideCompiler>(GuideCompilerOptions{.tokenizer_path = config_.tokenizer_path,
+                                                                           .vocabulary_size = config_.vocabulary_size,
+                                                                           .eos_token_ids = config_.eos_token_ids});
+  *instance = std::make_unique<DecoderInstance>(
+      handle, options, std::move(runner), std::move(metrics),
+      [guides](const GuideSpec& guide, std::shared_ptr<const Grammar>* grammar) {
+        return guides->Compile(guide, grammar);
+      },
+      [guides](const GuideSpec& guide) { return guides->Find(guide); });
   return Status::Ok();
 }
 

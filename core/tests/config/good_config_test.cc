@@ -35,6 +35,7 @@ TEST(ModelConfig, ReadsEveryFactOfADecoder) {
   EXPECT_EQ(config.decoder.kv_block_tokens, 16);
   EXPECT_EQ(config.decoder.kv_cache_type, KvCacheType::kFloat);
   EXPECT_EQ(config.graph_path, "1/model.onnx");
+  EXPECT_EQ(config.tokenizer_path, "tokenizer.json");
   EXPECT_EQ(config.limits.kv_cache_bytes, 1048576);
   EXPECT_EQ(config.limits.intra_op_threads, 2);
 }
@@ -88,7 +89,7 @@ TEST(ModelConfig, ReadsEveryFactOfAClassifier) {
   EXPECT_TRUE(config.eos_token_ids.empty());
 }
 
-TEST(ModelConfig, LoadingGivesTheGraphsAbsolutePath) {
+TEST(ModelConfig, LoadingGivesAbsolutePaths) {
   const auto folder = FreshFolder("naiad_config_good");
   WriteFile(folder / "naiad.json", kGenerateManifest);
   WriteFile(folder / "1/model.onnx", "0123456789");
@@ -96,6 +97,7 @@ TEST(ModelConfig, LoadingGivesTheGraphsAbsolutePath) {
   const Status status = LoadModelConfig({"chat", 1}, kGenerateTriton, folder.string(), &config);
   ASSERT_TRUE(status.ok()) << status.message();
   EXPECT_EQ(config.graph_path, (folder / "1/model.onnx").string());
+  EXPECT_EQ(config.tokenizer_path, (folder / "tokenizer.json").string());
 }
 
 TEST(ModelConfig, LoadingRefusesATruncatedGraph) {

@@ -217,7 +217,7 @@ TEST_F(DecoderInstanceTest, AGuideThatDoesNotCompileIsRefusedByName) {
   GuideSpec seen;
   Make([&seen](const GuideSpec& guide, std::shared_ptr<const Grammar>*) {
     seen = guide;
-    return Status::InvalidArgument("unbalanced parenthesis at 0");
+    return Status::InvalidArgument("guided_decoding_guide: unbalanced parenthesis at 0");
   });
   RequestSpec guided = Generate("a", {1}, 4);
   guided.parameters["guided_decoding_guide_type"] = std::string("regex");

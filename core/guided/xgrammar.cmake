@@ -1,0 +1,47 @@
+# The library xgrammar, from the sources that core/scripts/fetch_xgrammar.sh gets: target `xgrammar`.
+#
+# It has no bound of its own on the work that a grammar makes, so a hostile one could keep a thread busy for ever. Three of its
+# functions, through which all such work was seen to pass, get a call to naiad::CountGuideWork() put in front of their bodies.
+# The sources are pinned; should a text to change not be there, the build stops.
+set(XGRAMMAR_ROOT "${CMAKE_SOURCE_DIR}/../build/xgrammar" CACHE PATH "Folder with xgrammar's sources")
+if(NOT EXISTS ${XGRAMMAR_ROOT}/include/xgrammar/xgrammar.h)
+  message(FATAL_ERROR "XGRAMMAR_ROOT=${XGRAMMAR_ROOT} has no xgrammar sources; run core/scripts/fetch_xgrammar.sh ${XGRAMMAR_ROOT}")
+endif()
+
+# Copies cpp/NAME to the build folder, with a work count as the first statement of each given function head.
+function(naiad_count_work name)
+  file(READ ${XGRAMMAR_ROOT}/cpp/${name} text)
+  foreach(head ${ARGN})
+    string(REPLACE "${head} {\n" "${head} {\n  naiad::CountGuideWork();\n" changed "${text}")
+    if(changed STREQUAL text)
+      message(FATAL_ERROR "${XGRAMMAR_ROOT}/cpp/${name} has no \"${head}\": not the version of xgrammar that naiad knows")
+    endif()
+    set(text "${changed}")
+  endforeach()
+  file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/xgrammar/${name} @ONLY
+       CONTENT "#include \"guided/work_limit.h\"\n${text}")
+endfunction()
+naiad_count_work(earley_parser.cc "void EarleyParser::Complete(const ParserState& state, bool debug_print)"
+                 "void EarleyParser::Scan(const ParserState& state, const uint8_t ch)"
+                 "    const ParserState& state, bool debug_print\n)"
+                 "bool RepeatDetector::IsVisited(const ParserState& state) const")
+naiad_count_work(grammar_builder.cc "  while (rule_name_to_id_.count(name_hint + \"_\" + std::to_string(cnt)) != 0)")
+
+set(xgrammar_sources compiled_grammar config fsm fsm_builder grammar grammar_compiler grammar_functor grammar_matcher
+                     grammar_parser grammar_printer json_schema_converter json_schema_converter_ext regex_converter
+                     structural_tag support/logging support/recursion_guard testing tokenizer_info)
+list(TRANSFORM xgrammar_sources REPLACE "(.+)" "${XGRAMMAR_ROOT}/cpp/\\1.cc")
+add_library(xgrammar STATIC ${xgrammar_sources} ${CMAKE_CURRENT_BINARY_DIR}/xgrammar/earley_parser.cc
+                            ${CMAKE_CURRENT_BINARY_DIR}/xgrammar/grammar_builder.cc)
+target_include_directories(xgrammar SYSTEM PUBLIC ${XGRAMMAR_ROOT}/include ${XGRAMMAR_ROOT}/3rdparty/dlpack/include
+                                    PRIVATE ${XGRAMMAR_ROOT}/3rdparty/picojson)
+target_include_directories(xgrammar PRIVATE ${XGRAMMAR_ROOT}/cpp ${CMAKE_SOURCE_DIR})
+target_compile_definitions(xgrammar PRIVATE XGRAMMAR_ENABLE_CPPTRACE=0 XGRAMMAR_ENABLE_INTERNAL_CHECK=0
+                                            XGRAMMAR_LOG_CUSTOMIZE=1)
+# Not our code: no warnings, no debug information; -O2 whatever the build type, as the cost per token is in here.
+target_compile_options(xgrammar PRIVATE -w -O2 -g0)
+# The part that is never run but that the rest refers to need not be fast; it is the longest to compile.
+set_source_files_properties(${XGRAMMAR_ROOT}/cpp/structural_tag.cc PROPERTIES COMPILE_OPTIONS -O0)
+target_precompile_headers(xgrammar PRIVATE <algorithm> <functional> <iostream> <map> <memory> <optional> <queue> <set>
+                          <sstream> <string> <thread> <unordered_map> <unordered_set> <variant> <vector>
+                          ${XGRAMMAR_ROOT}/3rdparty/picojson/picojson.h)
