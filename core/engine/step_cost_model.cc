@@ -9,6 +9,7 @@ namespace {
 constexpr double kNewestWeight = 0.1;
 constexpr int32_t kCautiousExtraTokens = 16;
 constexpr double kCautiousTokenCost = 0.5;
+constexpr double kMostShareOfPrompts = 4.0;
 constexpr double kMostExtraTokens = 1 << 20;
 
 double Mix(const std::optional<double>& old, double newest) {
@@ -32,7 +33,15 @@ void StepCostModel::Observe(const StepWork& work, std::chrono::microseconds dura
     decode_sequences_ = work.decoding;
     return;
   }
-  const double decode_us = decode_us_ && work.decoding > 0 ? DecodeCost(work.decoding) : 0.0;
+  if (work.decoding > 0 && !decode_us_) {
+    // No step has decoded alone yet, and while prompts keep coming none may for long: take what the prompt's tokens
+    // leave of this one.
+    if (!token_us_) return;
+    decode_us_ = std::max(duration_us - work.extra_tokens * *token_us_, duration_us / kMostShareOfPrompts);
+    decode_sequences_ = work.decoding;
+    return;
+  }
+  const double decode_us = work.decoding > 0 ? DecodeCost(work.decoding) : 0.0;
   token_us_ = Mix(token_us_, std::max(0.0, duration_us - decode_us) / work.extra_tokens);
 }
 

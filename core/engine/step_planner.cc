@@ -40,7 +40,13 @@ void StepPlanner::Share(const SequenceList& running) {
                         .last_step = sequence->last_step()});
   }
   StepLimits limits{.max_tokens = options_.max_step_tokens, .max_context_rows = options_.max_context_rows};
-  if (decoding > 0) limits.max_prefill_tokens = costs_.ExtraTokensWithin(options_.max_step_stretch, decoding);
+  if (decoding > 0) {
+    // When many prompts wait for few streams, they get their share of the time all the same: as if each sequence had an
+    // equal one.
+    const auto prefilling = static_cast<float>(demands_.size()) - static_cast<float>(decoding);
+    const float stretch = std::max(options_.max_step_stretch, 1.0F + prefilling / static_cast<float>(decoding));
+    limits.max_prefill_tokens = costs_.ExtraTokensWithin(stretch, decoding);
+  }
   ShareStep(demands_, limits, &shares_);
 }
 

@@ -192,6 +192,13 @@ TEST(StepCostModelTest, ConvergesToTheTokensThatFitTheStretch) {
   EXPECT_NEAR(costs.RelativeTokenCost(8), 0.08, 0.01);
 }
 
+TEST(StepCostModelTest, LearnsFromMixedStepsWhenNoneDecodesAlone) {
+  StepCostModel costs;
+  costs.Observe({.decoding = 0, .extra_tokens = 100}, microseconds(10'000));
+  costs.Observe({.decoding = 8, .extra_tokens = 16}, microseconds(11'600));
+  EXPECT_NEAR(costs.ExtraTokensWithin(2.0F, 8), 100, 2);
+}
+
 TEST(StepCostModelTest, FollowsTokensThatGetDearerWithTheHistory) {
   StepCostModel costs;
   for (int32_t i = 0; i < 100; ++i) costs.Observe({.decoding = 4, .extra_tokens = 0}, microseconds(10'000));
