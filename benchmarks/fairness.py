@@ -198,14 +198,19 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/out/fairness.json"))
     arguments = parser.parse_args()
     load = Load(arguments.streams, arguments.prompt_tokens)
-    results = []
+    results: list[Result] = []
+
+    def note(result: Result) -> None:
+        results.append(result)
+        print(f"{result.path}: {result.p99_to_median_before:.2f} times the median", flush=True)
+
     with linked_models({MODEL: {"kv_cache_bytes": str(KV_CACHE_BYTES)}}) as repository:
         with run_triton(repository) as server:
             for seed in range(arguments.repeats):
-                results.append(asyncio.run(over_triton(server.grpc_address, load, seed)))
+                note(asyncio.run(over_triton(server.grpc_address, load, seed)))
         with tempfile.TemporaryDirectory() as folder, running_stack(repository, Path(folder)) as stack:
             for seed in range(arguments.repeats):
-                results.append(over_service(stack, load, seed))
+                note(over_service(stack, load, seed))
     worst = max(one.p99_to_median_before for one in results)
     print(f"{machine()}\n{summary(results)}")
     print(f"worst p99 is {worst:.2f} times the median before; the goal is at most {GOAL:g}")
