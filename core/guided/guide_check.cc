@@ -102,6 +102,23 @@ void CheckCounts(const json& schema) {
   }
 }
 
+// The library takes one bound of a side, and whole numbers for integers.
+void CheckBounds(const json& schema) {
+  for (const auto& [inclusive, exclusive] :
+       {std::pair("minimum", "exclusiveMinimum"), std::pair("maximum", "exclusiveMaximum")}) {
+    if (schema.contains(inclusive) && schema.contains(exclusive)) {
+      Fail(inclusive, "beside \"" + std::string(exclusive) + "\" cannot be enforced");
+    }
+    for (const char* key : {inclusive, exclusive}) {
+      if (!schema.contains(key)) continue;
+      if (!schema[key].is_number()) Fail(key, "must be a number");
+      const bool is_for_integers =
+          schema.contains("type") && schema["type"].dump().find("integer") != std::string::npos;
+      if (is_for_integers && !schema[key].is_number_integer()) Fail(key, "must be a whole number for integers");
+    }
+  }
+}
+
 std::string TranslatePattern(const json& pattern, std::string_view key) {
   std::string translated;
   if (!pattern.is_string()) Fail(key, "must be a text");
@@ -140,6 +157,7 @@ void CheckSchema(json& schema, const json& root) {
   CheckWhole(schema);
   CheckReference(schema, root);
   CheckCounts(schema);
+  CheckBounds(schema);
   TranslatePatterns(schema);
   for (const char* key :
        {"items", "additionalProperties", "unevaluatedProperties", "unevaluatedItems", "propertyNames"}) {

@@ -2,24 +2,34 @@
 #
 # It has no bound of its own on the work that a grammar makes, so a hostile one could keep a thread busy for ever. Three of its
 # functions, through which all such work was seen to pass, get a call to naiad::CountGuideWork() put in front of their bodies.
+# And its expressions for ranges of numbers let in numbers beyond the bounds: naiad's take their place (number_range.h).
 # The sources are pinned; should a text to change not be there, the build stops.
 set(XGRAMMAR_ROOT "${CMAKE_SOURCE_DIR}/../build/xgrammar" CACHE PATH "Folder with xgrammar's sources")
 if(NOT EXISTS ${XGRAMMAR_ROOT}/include/xgrammar/xgrammar.h)
   message(FATAL_ERROR "XGRAMMAR_ROOT=${XGRAMMAR_ROOT} has no xgrammar sources; run core/scripts/fetch_xgrammar.sh ${XGRAMMAR_ROOT}")
 endif()
 
-# Copies cpp/NAME to the build folder, with a work count as the first statement of each given function head.
+# Replaces `old` by `new` in the text that the variable `text` of the caller holds.
+macro(naiad_replace name old new)
+  string(REPLACE "${old}" "${new}" changed "${text}")
+  if(changed STREQUAL text)
+    message(FATAL_ERROR "${XGRAMMAR_ROOT}/cpp/${name} has no \"${old}\": not the version of xgrammar that naiad knows")
+  endif()
+  set(text "${changed}")
+endmacro()
+
+# Writes a changed file to the build folder, with a header of ours in front.
+function(naiad_write_changed name header text)
+  file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/xgrammar/${name} @ONLY CONTENT "#include \"${header}\"\n${text}")
+endfunction()
+
+# Copies cpp/NAME with a work count as the first statement of each given function head.
 function(naiad_count_work name)
   file(READ ${XGRAMMAR_ROOT}/cpp/${name} text)
   foreach(head ${ARGN})
-    string(REPLACE "${head} {\n" "${head} {\n  naiad::CountGuideWork();\n" changed "${text}")
-    if(changed STREQUAL text)
-      message(FATAL_ERROR "${XGRAMMAR_ROOT}/cpp/${name} has no \"${head}\": not the version of xgrammar that naiad knows")
-    endif()
-    set(text "${changed}")
+    naiad_replace(${name} "${head} {\n" "${head} {\n  naiad::CountGuideWork();\n")
   endforeach()
-  file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/xgrammar/${name} @ONLY
-       CONTENT "#include \"guided/work_limit.h\"\n${text}")
+  naiad_write_changed(${name} guided/work_limit.h "${text}")
 endfunction()
 naiad_count_work(earley_parser.cc "void EarleyParser::Complete(const ParserState& state, bool debug_print)"
                  "void EarleyParser::Scan(const ParserState& state, const uint8_t ch)"
@@ -27,12 +37,20 @@ naiad_count_work(earley_parser.cc "void EarleyParser::Complete(const ParserState
                  "bool RepeatDetector::IsVisited(const ParserState& state) const")
 naiad_count_work(grammar_builder.cc "  while (rule_name_to_id_.count(name_hint + \"_\" + std::to_string(cnt)) != 0)")
 
+file(READ ${XGRAMMAR_ROOT}/cpp/json_schema_converter.cc text)
+naiad_replace(json_schema_converter.cc "range_regex = GenerateRangeRegex(start, end)"
+              "range_regex = naiad::IntegerRangeRegex(start, end)")
+naiad_replace(json_schema_converter.cc "range_regex = GenerateFloatRangeRegex(start, end, 6)"
+              "range_regex = naiad::LibraryNumberRange(start, spec.exclusive_minimum, end, spec.exclusive_maximum)")
+naiad_write_changed(json_schema_converter.cc guided/number_range.h "${text}")
+
 set(xgrammar_sources compiled_grammar config fsm fsm_builder grammar grammar_compiler grammar_functor grammar_matcher
-                     grammar_parser grammar_printer json_schema_converter json_schema_converter_ext regex_converter
+                     grammar_parser grammar_printer json_schema_converter_ext regex_converter
                      structural_tag support/logging support/recursion_guard testing tokenizer_info)
 list(TRANSFORM xgrammar_sources REPLACE "(.+)" "${XGRAMMAR_ROOT}/cpp/\\1.cc")
 add_library(xgrammar STATIC ${xgrammar_sources} ${CMAKE_CURRENT_BINARY_DIR}/xgrammar/earley_parser.cc
-                            ${CMAKE_CURRENT_BINARY_DIR}/xgrammar/grammar_builder.cc)
+                            ${CMAKE_CURRENT_BINARY_DIR}/xgrammar/grammar_builder.cc
+                            ${CMAKE_CURRENT_BINARY_DIR}/xgrammar/json_schema_converter.cc)
 target_include_directories(xgrammar SYSTEM PUBLIC ${XGRAMMAR_ROOT}/include ${XGRAMMAR_ROOT}/3rdparty/dlpack/include
                                     PRIVATE ${XGRAMMAR_ROOT}/3rdparty/picojson)
 target_include_directories(xgrammar PRIVATE ${XGRAMMAR_ROOT}/cpp ${CMAKE_SOURCE_DIR})

@@ -57,7 +57,7 @@ GUIDED_SCHEMAS: dict[str, tuple[str, Schema]] = {
         "Write a calendar entry as JSON.",
         _object(
             {
-                "start": {"type": "string", "format": "date-time"},
+                "id": {"type": "string", "format": "uuid"},
                 "day": {"type": "string", "format": "date"},
                 "title": _text(20),
             }

@@ -46,6 +46,8 @@ TEST(GuideCheck, RefusesWhatWouldNotBeEnforced) {
       {R"({"type":"string","pattern":"a","maxLength":3})", "\"maxLength\" beside \"pattern\""},
       {R"({"type":"string","format":"date","minLength":3})", "\"format\" beside a bound"},
       {R"({"patternProperties":{"a":{}},"properties":{"b":{}}})", "beside \"properties\""},
+      {R"({"type":"integer","minimum":1,"exclusiveMinimum":3})", "\"minimum\" beside \"exclusiveMinimum\""},
+      {R"({"type":["integer","null"],"maximum":1.5})", "\"maximum\" must be a whole number"},
       {R"({"items":{"anyOf":[{"if":{}}]}})", "\"if\" cannot be enforced"},
   };
   for (const auto& [schema, reason] : cases) EXPECT_THAT(Checked(schema), HasSubstr(reason)) << schema;

@@ -68,6 +68,15 @@ TEST_F(GuideCompilerTest, DrawnTextsOfASchemaAreJsonOfItsShape) {
   }
 }
 
+TEST_F(GuideCompilerTest, NumbersStayWithinTheirBounds) {
+  const auto age = Schema(R"({"type":"integer","minimum":0,"maximum":120})");
+  EXPECT_TRUE(Matches(*age, tokenizer_, "120"));
+  EXPECT_FALSE(Matches(*age, tokenizer_, "123"));
+  const auto price = Schema(R"({"type":"number","exclusiveMinimum":0,"maximum":1})");
+  for (const char* text : {"1", "0.5", "0.001"}) EXPECT_TRUE(Matches(*price, tokenizer_, text)) << text;
+  for (const char* text : {"0", "0.0", "1.5", "1.0001", "-1"}) EXPECT_FALSE(Matches(*price, tokenizer_, text)) << text;
+}
+
 TEST_F(GuideCompilerTest, ARecursiveSchemaNestsAsDeepAsTheTextWants) {
   const auto grammar = Schema(
       R"({"$defs":{"node":{"type":"object","properties":{"child":{"$ref":"#/$defs/node"}}}},"$ref":"#/$defs/node"})");
