@@ -30,7 +30,7 @@ PIP := $(BIN)/pip install -qq
 
 say = @printf '==> %s\n' $(1)
 
-.PHONY: help serve test test-long check format core models protos setup sanitize bench bench-engine check-gpu soak clean
+.PHONY: help serve test test-long check format core models protos setup sanitize bench bench-engine bench-guided check-gpu soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -134,6 +134,9 @@ format: $(STAMPS)/dev ## rewrite the sources in the house format
 
 bench: core models $(STAMPS)/dev ## measure the running system side by side with transformers
 	@$(BIN)/python -m benchmarks.serving --repository $(MODELS)
+
+bench-guided: core models $(STAMPS)/dev ## measure what structured output costs
+	@$(BIN)/python -m benchmarks.guided
 
 bench-engine: core models $(STAMPS)/dev ## measure fairness, prefix reuse and speculation of the engine
 	@for part in prefix speculation fairness; do $(BIN)/python -m benchmarks.$$part; done
