@@ -15,7 +15,8 @@
 namespace naiad {
 namespace {
 
-using nlohmann::json;
+// Documents have their properties in the order of the schema, which has to be kept.
+using json = nlohmann::ordered_json;
 
 struct SchemaError : std::runtime_error {
   using std::runtime_error::runtime_error;

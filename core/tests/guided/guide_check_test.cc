@@ -27,6 +27,11 @@ TEST(GuideCheck, KeepsWhatItCanEnforce) {
   EXPECT_EQ(json::parse(Checked(schema)), json::parse(schema));
 }
 
+TEST(GuideCheck, KeepsTheOrderOfProperties) {
+  const std::string schema = R"({"properties":{"b":{"type":"null"},"a":{"type":"null"}},"required":["b","a"]})";
+  EXPECT_EQ(Checked(schema), schema);
+}
+
 TEST(GuideCheck, RewritesPatternsSoThatTheyStayInsideAString) {
   const json checked = json::parse(Checked(R"({"properties":{"a":{"type":"string","pattern":"^[!-#]$"}}})"));
   EXPECT_EQ(checked["properties"]["a"]["pattern"], R"([\u{21}\u{23}])");

@@ -45,8 +45,9 @@ TEST_F(GuideCompilerTest, ASchemaLetsInWhatFitsIt) {
   for (const char* text : {R"({"n": 7, "t": "x"})", R"({"n": -5, "t": "y"})"}) {
     EXPECT_TRUE(Matches(*grammar, tokenizer_, text)) << text;
   }
-  for (const char* text : {"", "{}", R"({"n": 7})", R"({"n": 21, "t": "x"})", R"({"n": 7, "t": "z"})",
-                           R"({"n": 7, "t": "x", "u": 1})", R"({"n":7,"t":"x"})", R"({"n": 7, "t": "x"} )"}) {
+  for (const char* text :
+       {"", "{}", R"({"n": 7})", R"({"n": 21, "t": "x"})", R"({"n": 7, "t": "z"})", R"({"n": 7, "t": "x", "u": 1})",
+        R"({"t": "x", "n": 7})", R"({"n":7,"t":"x"})", R"({"n": 7, "t": "x"} )"}) {
     EXPECT_FALSE(Matches(*grammar, tokenizer_, text)) << text;
   }
 }
