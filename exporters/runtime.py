@@ -34,12 +34,13 @@ def find_ops_library(asked: Path | None) -> Path:
     raise ExportError("libnaiad_ops.so is not built, and nothing can be verified without it: run `make core`")
 
 
-def open_session(graph: Path, ops_library: Path) -> Any:
-    """An inference session over `graph` with naiad's operators."""
+def open_session(graph: Path, ops_library: Path, threads: int = 0) -> Any:
+    """An inference session over `graph` with naiad's operators; 0 threads = one a core."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = threads
     options.register_custom_ops_library(str(ops_library))
     return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
