@@ -40,8 +40,8 @@ REPETITIVE = [
 OTHERS = ["def add(a, b):\n    return a + b\n\ndef sub(a, b):\n    return a - b\n\ndef mul(a, b):\n"]
 
 _ROOMY_CACHE = {"kv_cache_bytes": str(96 << 20), "max_draft_tokens": "8"}
-# A request needs up to 3 blocks for its prompt and one or two more for its new tokens.
-_TIGHT_CACHE_BLOCKS = 7
+# A request needs up to 3 blocks for its prompt and one more for its new tokens.
+_TIGHT_CACHE_BLOCKS = 5
 BUDGETS = ("chat8", "chat64", "chat512")
 VARIANTS = {name: {**_ROOMY_CACHE, "max_step_tokens": name.removeprefix("chat")} for name in BUDGETS}
 
@@ -61,7 +61,7 @@ class Case:
 
 @pytest.fixture(scope="module")
 def triton() -> Iterator[TritonServer]:
-    """`chat` with several step budgets, and with a KV cache that two requests fill."""
+    """`chat` with several step budgets, and with a KV cache that two requests overfill."""
     tight = {"kv_cache_bytes": str(_TIGHT_CACHE_BLOCKS * kv_block_bytes(demo_model("chat"))), "max_draft_tokens": "8"}
     with linked_models({**VARIANTS, "tight": tight}) as repository, run_triton(repository) as server:
         yield server
@@ -114,16 +114,20 @@ async def test_batched_with_any_step_budget(triton: TritonServer, cases: list[Ca
         assert _tokens(await _together(stream, model, cases, PLAIN)) == _wanted(cases)
 
 
+async def _staggered(
+    stream: InferStream, model: str, cases: list[Case], parameters: dict[str, Parameter], priority_step: int = 0
+) -> list[Generation]:
+    """Sends each request once the one before has its first token; each has a priority that much higher."""
+    for number, case in enumerate(cases):
+        more = {**parameters, "request_priority": number * priority_step}
+        await stream.send(generate_request(model, f"{number}", case.prompt, NEW_TOKENS, **more))
+        stream.put_back(await stream.next_response(f"{number}"))
+    return [await stream.rest(f"{number}") for number in range(len(cases))]
+
+
 async def test_staggered(triton: TritonServer, cases: list[Case]) -> None:
-    generations = []
     async with InferStream(triton.grpc_address) as stream:
-        for number, case in enumerate(cases):
-            await stream.send(generate_request("chat64", f"{number}", case.prompt, NEW_TOKENS, **PLAIN))
-            begun = Generation()
-            begun.add(await stream.next_response(f"{number}"))
-            generations.append(begun)
-        rests = [await stream.rest(f"{number}") for number in range(len(cases))]
-    assert [a.tokens + b.tokens for a, b in zip(generations, rests, strict=True)] == _wanted(cases)
+        assert _tokens(await _staggered(stream, "chat64", cases, PLAIN)) == _wanted(cases)
 
 
 async def test_with_prefixes_from_the_cache(triton: TritonServer, cases: list[Case]) -> None:
@@ -142,11 +146,13 @@ async def test_with_prefixes_from_the_cache(triton: TritonServer, cases: list[Ca
 
 async def test_after_preemption(triton: TritonServer, cases: list[Case]) -> None:
     async with InferStream(triton.grpc_address) as stream:
-        done = await _together(stream, "tight", cases, PLAIN)
-    assert _tokens(done) == _wanted(cases)
+        # There is room for one of the first two only, and the second goes first.
+        done = await _staggered(stream, "tight", cases, PLAIN, priority_step=1)
+        assert _tokens(done) == _wanted(cases)
+        assert _tokens(await _together(stream, "tight", cases, PLAIN)) == _wanted(cases)
     metrics = EngineMetrics.parse(triton.metrics(), "tight")
+    assert done[0].number("preemptions") > 0
     assert metrics.total("naiad_num_preemptions_total") > 0
-    assert sum(generation.number("preemptions") for generation in done) > 0
     assert metrics.blocks("used") == 0
 
 

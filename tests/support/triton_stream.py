@@ -123,6 +123,13 @@ class InferStream:
         """The next response with this id."""
         return await asyncio.wait_for(self._queue(request_id).get(), timeout_s)
 
+    def put_back(self, message: service_pb2.ModelStreamInferResponse) -> None:
+        """Makes a response that was read the next one again."""
+        queue = self._queue(message.infer_response.id)
+        later = [queue.get_nowait() for _ in range(queue.qsize())]
+        for each in (message, *later):
+            queue.put_nowait(each)
+
     def forget(self, request_id: str) -> None:
         """Drops what is kept for an id whose request has ended."""
         self._queues.pop(request_id, None)
