@@ -37,6 +37,7 @@ class NaiadClient:
         """Generates NEW_TOKENS greedily; yields how many tokens each message brings."""
         request = generation_pb2.GenerateStreamRequest(model=self._decoder)
         request.token_ids.ids.extend(prompt)
+        request.use_prefix_cache = False  # every round sends the same prompts; transformers computes them anew, too
         request.sampling.temperature = 0
         request.stopping.max_tokens, request.stopping.ignore_eos = NEW_TOKENS, True
         request.response.return_token_ids = True
