@@ -27,8 +27,8 @@ struct StepStats {
   std::chrono::microseconds duration{0};
 };
 
-// All calls come from one engine thread, except OnRejected, which comes from the thread that submitted, and OnFinished of a
-// request that ended before it was submitted, while its guide was compiled. Must be quick.
+// All calls come from one engine thread, except OnRejected, which comes from the thread that submitted, and OnFinished
+// of a request that ended before it was submitted, while its guide was compiled. Must be quick.
 class EngineObserver {
  public:
   virtual ~EngineObserver() = default;

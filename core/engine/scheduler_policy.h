@@ -20,7 +20,7 @@ struct SequenceDemand {
 struct StepLimits {
   int32_t max_tokens = 0;                                            // At least 2.
   int32_t max_context_rows = 0;                                      // At least 1.
-  int32_t max_prefill_tokens = std::numeric_limits<int32_t>::max();  // At least 1.
+  int32_t max_prefill_tokens = std::numeric_limits<int32_t>::max();  // 0: decoding only.
 };
 
 // Result of ShareStep, kept between calls so that its memory is used again.

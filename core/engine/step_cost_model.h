@@ -14,13 +14,18 @@ struct StepWork {
 };
 
 // A step costs what decoding alone would cost, plus so much for each extra token. Both change with the machine's other
-// work and with the length of the histories, so both are running averages that forget within some tens of steps.
+// work and with the length of the histories, so both are running averages that forget within some tens of steps. The
+// first is seen only in steps that decode alone: without one now and then, any rise of it would be blamed on the extra
+// tokens, until none seemed affordable.
 class StepCostModel {
  public:
   void Observe(const StepWork& work, std::chrono::microseconds duration);
 
+  // Whether the next step should decode alone, because none has for a while.
+  [[nodiscard]] bool NeedsDecodingAlone() const;
+
   // Extra tokens that keep a step within `stretch` (over 1) times what its `decoding` (at least 1) sequences take
-  // alone. At least 1, so that a prompt always gets on; a cautious guess until both costs are known.
+  // alone. At least a few, so that a prompt always gets on; a cautious guess until both costs are known.
   [[nodiscard]] int32_t ExtraTokensWithin(float stretch, int32_t decoding) const;
 
   // Cost of an extra token as a share of what a step of `decoding` (at least 1) sequences costs for each of them: the
@@ -32,6 +37,7 @@ class StepCostModel {
 
   std::optional<double> decode_us_;  // Of a step of `decode_sequences_`.
   int32_t decode_sequences_ = 0;
+  int32_t steps_since_decode_ = 0;
   std::optional<double> token_us_;
 };
 

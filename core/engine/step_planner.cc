@@ -45,7 +45,7 @@ void StepPlanner::Share(const SequenceList& running) {
     // equal one.
     const auto prefilling = static_cast<float>(demands_.size()) - static_cast<float>(decoding);
     const float stretch = std::max(options_.max_step_stretch, 1.0F + prefilling / static_cast<float>(decoding));
-    limits.max_prefill_tokens = costs_.ExtraTokensWithin(stretch, decoding);
+    limits.max_prefill_tokens = costs_.NeedsDecodingAlone() ? 0 : costs_.ExtraTokensWithin(stretch, decoding);
   }
   ShareStep(demands_, limits, &shares_);
 }
@@ -60,7 +60,7 @@ void StepPlanner::ProposeDrafts(const SequenceList& running) {
     if (!demands_[slot].is_decoding) return;
     ++decoding;
   }
-  if (decoding == 0) return;
+  if (decoding == 0 || costs_.NeedsDecodingAlone()) return;
   const double token_cost = costs_.RelativeTokenCost(decoding);
   int32_t left = std::min(options_.max_step_tokens - decoding, kMaxDraftRows);
   for (size_t slot = 0; slot < running.size(); ++slot) {

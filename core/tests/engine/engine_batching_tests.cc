@@ -143,7 +143,7 @@ TEST(EngineFairnessTest, ALongPromptDoesNotStallStreamsNorTheyTheLongPrompt) {
     EXPECT_EQ(streams[0]->tokens().size(), before + 1);
     ++steps;
   }
-  EXPECT_LE(steps, 40) << "two tokens of each step are the newcomer's";
+  EXPECT_LE(steps, 42) << "two tokens of each step are the newcomer's, but for one in 32 that decodes alone";
 }
 
 TEST(EngineFairnessTest, MoreStreamsThanTheStepHoldsTakeTurns) {

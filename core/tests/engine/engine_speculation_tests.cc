@@ -3,6 +3,7 @@
 
 #include "engine/prompt_lookup.h"
 #include "engine/step_cost_model.h"
+#include "sampling/counter_random.h"
 #include "tests/engine/engine_test_doubles.h"
 
 namespace naiad::testing {
@@ -207,13 +208,38 @@ TEST(StepCostModelTest, FollowsTokensThatGetDearerWithTheHistory) {
   EXPECT_NEAR(costs.ExtraTokensWithin(2.0F, 4), 25, 1);
 }
 
-TEST(StepCostModelTest, AlwaysLetsOneTokenThrough) {
+// A step of 16 sequences and whatever the model allows beside them, at these costs, give or take a tenth.
+int32_t RunStep(StepCostModel& costs, double decode_us, double token_us, uint64_t number) {
+  const int32_t extra = costs.NeedsDecodingAlone() ? 0 : costs.ExtraTokensWithin(2.0F, 16);
+  const double noise = 0.9 + 0.2 * UniformAt(7, number);
+  costs.Observe({.decoding = 16, .extra_tokens = extra},
+                microseconds(static_cast<int64_t>(noise * (decode_us + extra * token_us))));
+  return extra;
+}
+
+TEST(StepCostModelTest, KeepsPromptsMovingWhenDecodingGetsSlower) {
+  StepCostModel costs;
+  for (int32_t i = 0; i < 50; ++i) costs.Observe({.decoding = 16, .extra_tokens = 0}, microseconds(40'000));
+  int64_t extra = 0;
+  int32_t alone = 0;
+  constexpr int32_t kSteps = 3000;
+  for (int32_t i = 0; i < kSteps; ++i) {
+    const int32_t tokens = RunStep(costs, 80'000 + 20.0 * i, 3'000, static_cast<uint64_t>(i));
+    extra += tokens;
+    if (tokens == 0) ++alone;
+  }
+  EXPECT_GT(extra / kSteps, 20) << "80 ms to 140 ms at 3 ms a token: 27 to 47 of them";
+  EXPECT_LT(extra / kSteps, 50);
+  EXPECT_LT(alone, kSteps / 30);
+}
+
+TEST(StepCostModelTest, AlwaysLetsAFewTokensThrough) {
   StepCostModel costs;
   for (int32_t i = 0; i < 50; ++i) {
     costs.Observe({.decoding = 1, .extra_tokens = 0}, microseconds(10));
     costs.Observe({.decoding = 1, .extra_tokens = 1}, microseconds(1'000'000));
   }
-  EXPECT_EQ(costs.ExtraTokensWithin(1.1F, 1), 1);
+  EXPECT_EQ(costs.ExtraTokensWithin(1.1F, 1), 4);
 }
 
 }  // namespace
