@@ -85,7 +85,7 @@ $(STAMPS)/xgrammar: core/scripts/fetch_xgrammar.sh core/scripts/fetch_sdist.py |
 	@touch $@
 
 $(STAMPS)/core: $(CORE_SOURCES) $(STAMPS)/headers $(STAMPS)/xgrammar | $(STAMPS)/system
-	$(call say,'C++ backend (about three minutes the first time)')
+	$(call say,'C++ backend (some minutes the first time)')
 	@cmake -S core -B $(CORE) -G Ninja $(CMAKE_ROOTS) -DCMAKE_BUILD_TYPE=Release >/dev/null
 	@cmake --build $(CORE) -j $(JOBS) --target triton_naiad naiad_ops
 	@touch $@

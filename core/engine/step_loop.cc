@@ -1,6 +1,7 @@
 #include "engine/step_loop.h"
 
 #include <algorithm>
+#include <limits>
 #include <new>
 #include <string>
 #include <utility>
@@ -118,7 +119,7 @@ void StepLoop::AdmitWaiting() {
       std::unique_ptr<Sequence> next = std::move(waiting_.front());
       waiting_.pop_front();
       Start(std::move(next));
-    } else if (WouldFitWithoutLowerPriorities(*waiting_.front())) {
+    } else if (MayPushOut(*waiting_.front())) {
       PushOutLast();
     } else {
       return;
@@ -128,35 +129,30 @@ void StepLoop::AdmitWaiting() {
 
 // Blocks are promised to nobody: a sequence starts when the tokens it has fit beside those that the running ones still
 // have to compute, with a block for each of those to grow into. If they all grow far, some will be preempted.
-bool StepLoop::CanStart(const Sequence& sequence) const {
-  if (running_.empty()) return true;
-  const int32_t block_tokens = pool_.block_tokens();
-  int32_t slots = SlotsOf(sequence);
-  int32_t blocks = BlocksOfAllTokens(sequence, block_tokens) - sequence.FindCachedPrefix(pool_).held_by_others;
-  for (const auto& other : running_) {
-    slots += SlotsOf(*other);
-    blocks += 1 + std::max(0, BlocksOfAllTokens(*other, block_tokens) - other->block_table().size());
-  }
-  return slots <= options_.max_active_requests && blocks <= pool_.available_count();
-}
-
-// Whether preempting everything of a lower priority would let it start; only then is it worth it.
-bool StepLoop::WouldFitWithoutLowerPriorities(const Sequence& sequence) const {
+bool StepLoop::FitsBeside(const Sequence& sequence, int32_t lowest_priority) const {
   const int32_t block_tokens = pool_.block_tokens();
   int32_t slots = SlotsOf(sequence);
   int32_t blocks = BlocksOfAllTokens(sequence, block_tokens) - sequence.FindCachedPrefix(pool_).held_by_others;
   int32_t available = pool_.available_count();
-  bool has_lower = false;
   for (const auto& other : running_) {
-    if (other->request().priority < sequence.request().priority) {
-      has_lower = true;
+    if (other->request().priority < lowest_priority) {
       available += other->block_table().size();
       continue;
     }
     slots += SlotsOf(*other);
     blocks += 1 + std::max(0, BlocksOfAllTokens(*other, block_tokens) - other->block_table().size());
   }
-  return has_lower && slots <= options_.max_active_requests && blocks <= available;
+  return slots <= options_.max_active_requests && blocks <= available;
+}
+
+bool StepLoop::CanStart(const Sequence& sequence) const {
+  return running_.empty() || FitsBeside(sequence, std::numeric_limits<int32_t>::min());
+}
+
+// Whether preempting everything of a lower priority would let it start; only then is it worth it.
+bool StepLoop::MayPushOut(const Sequence& sequence) const {
+  const int32_t priority = sequence.request().priority;
+  return running_.back()->request().priority < priority && FitsBeside(sequence, priority);
 }
 
 void StepLoop::Start(std::unique_ptr<Sequence> sequence) {

@@ -45,7 +45,9 @@ class StepLoop {
   bool EndStoppedAndAbandoned(const std::vector<StopMessage>& stops);
   void AdmitWaiting();
   [[nodiscard]] bool CanStart(const Sequence& sequence) const;
-  [[nodiscard]] bool WouldFitWithoutLowerPriorities(const Sequence& sequence) const;
+  [[nodiscard]] bool MayPushOut(const Sequence& sequence) const;
+  // Beside the running sequences of at least this priority, as if the others gave their places and blocks back.
+  [[nodiscard]] bool FitsBeside(const Sequence& sequence, int32_t lowest_priority) const;
   void Start(std::unique_ptr<Sequence> sequence);
   void PushOutLast();
   void ForkReady();
