@@ -7,6 +7,7 @@ namespace naiad {
 namespace {
 
 constexpr double kNewestWeight = 0.1;
+constexpr double kMostWeight = 0.5;
 constexpr int32_t kMostStepsWithoutDecode = 32;
 constexpr int32_t kCautiousExtraTokens = 16;
 constexpr double kFewestExtraTokens = 4;
@@ -36,8 +37,8 @@ void StepCostModel::Observe(const StepWork& work, std::chrono::microseconds dura
   if (work.extra_tokens == 0) {
     if (work.decoding == 0) return;
     if (decode_us_) decode_us_ = DecodeCost(work.decoding);
-    // As if each step since the last one had shown the same.
-    const double weight = 1.0 - std::pow(1.0 - kNewestWeight, steps_since_decode_);
+    // As if each step since the last one had shown the same; but one slow moment of the machine must not decide alone.
+    const double weight = std::min(kMostWeight, 1.0 - std::pow(1.0 - kNewestWeight, steps_since_decode_));
     decode_us_ = Mix(decode_us_, duration_us, weight);
     decode_sequences_ = work.decoding;
     steps_since_decode_ = 0;

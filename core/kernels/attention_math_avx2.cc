@@ -2,8 +2,11 @@
 // here.
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
+#include <type_traits>
+#include <utility>
 
 #include "kernels/attention_math.h"
 #include "kernels/quantised_row.h"
@@ -12,6 +15,16 @@ namespace naiad {
 namespace {
 
 constexpr int32_t kLanes = 8;
+
+// Calls f with 0 .. kCount-1, each as a type of its own: then GCC keeps arrays that f indexes in registers. With a loop
+// it writes them to memory in each round.
+template <int kCount, typename Function>
+[[gnu::always_inline]] inline void Unroll(Function f) {
+  [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) __attribute__((always_inline)) {
+    (f(std::integral_constant<int, kIndex>{}), ...);
+  }
+  (std::make_integer_sequence<int, kCount>{});
+}
 
 // The lanes below `count` (0 .. 8) set.
 __m256i LaneMask(int32_t count) {
@@ -87,35 +100,43 @@ __m256 LoadPart(const uint8_t* from, int32_t count) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(bytes)));
 }
 
-// kRows x kKeys dot products at once. Each has one accumulator, filled in the order of d, so that its bits do not
-// depend on kRows and kKeys.
+// Sum of the lanes of each of eight vectors, in their order. Lanes are added in the order of HorizontalSum.
+__m256 HorizontalSums(const __m256* v) {
+  const auto halves = [](__m256 a, __m256 b) {  // Four sums of a, then four of b.
+    return _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+  };
+  const auto quarters = [](__m256 a, __m256 b) {  // In each half two sums of a, then two of b.
+    return _mm256_add_ps(_mm256_shuffle_ps(a, b, _MM_SHUFFLE(1, 0, 1, 0)),
+                         _mm256_shuffle_ps(a, b, _MM_SHUFFLE(3, 2, 3, 2)));
+  };
+  const __m256 a = quarters(halves(v[0], v[4]), halves(v[1], v[5]));
+  const __m256 b = quarters(halves(v[2], v[6]), halves(v[3], v[7]));
+  return _mm256_add_ps(_mm256_shuffle_ps(a, b, _MM_SHUFFLE(2, 0, 2, 0)),
+                       _mm256_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 3, 1)));
+}
+
+// kRows x kKeys dot products at once, at most eight. Each has one accumulator, filled in the order of d, so that its
+// bits do not depend on kRows and kKeys.
 template <int kRows, int kKeys, typename Element>
 void ScoresBlock(const float* const* queries, const Element* keys, ptrdiff_t stride, int32_t head_size, float* scores) {
-  __m256 sums[kRows][kKeys];
-  for (int r = 0; r < kRows; ++r) {
-    for (int k = 0; k < kKeys; ++k) sums[r][k] = _mm256_setzero_ps();
-  }
+  __m256 sums[kLanes];
+  Unroll<kLanes>([&](auto i) { sums[i] = _mm256_setzero_ps(); });
+  const auto add = [&](const auto& load, int32_t d) {
+    __m256 key[kKeys];
+    Unroll<kKeys>([&](auto k) { key[k] = load(keys + k * stride + d); });
+    Unroll<kRows>([&](auto r) {
+      const __m256 query = load(queries[r] + d);
+      Unroll<kKeys>([&](auto k) { sums[r * kKeys + k] = _mm256_fmadd_ps(query, key[k], sums[r * kKeys + k]); });
+    });
+  };
   int32_t d = 0;
   for (; d + kLanes <= head_size; d += kLanes) {
-    __m256 key[kKeys];
-    for (int k = 0; k < kKeys; ++k) key[k] = Load(keys + k * stride + d);
-    for (int r = 0; r < kRows; ++r) {
-      const __m256 query = _mm256_loadu_ps(queries[r] + d);
-      for (int k = 0; k < kKeys; ++k) sums[r][k] = _mm256_fmadd_ps(query, key[k], sums[r][k]);
-    }
+    add([](const auto* from) { return Load(from); }, d);
   }
-  if (d < head_size) {
-    const int32_t rest = head_size - d;
-    for (int r = 0; r < kRows; ++r) {
-      const __m256 query = LoadPart(queries[r] + d, rest);
-      for (int k = 0; k < kKeys; ++k) {
-        sums[r][k] = _mm256_fmadd_ps(query, LoadPart(keys + k * stride + d, rest), sums[r][k]);
-      }
-    }
-  }
-  for (int r = 0; r < kRows; ++r) {
-    for (int k = 0; k < kKeys; ++k) scores[r * kMaxTileTokens + k] = HorizontalSum(sums[r][k]);
-  }
+  if (d < head_size) add([rest = head_size - d](const auto* from) { return LoadPart(from, rest); }, d);
+  alignas(32) float results[kLanes];
+  _mm256_store_ps(results, HorizontalSums(sums));
+  for (int r = 0; r < kRows; ++r) std::copy_n(results + r * kKeys, kKeys, scores + r * kMaxTileTokens);
 }
 
 template <int kRows, int kKeys, typename Element>
@@ -134,11 +155,11 @@ void Scores(const float* const* queries, int32_t rows, const Element* keys, ptrd
   // 16 registers: kRows * kKeys sums, kKeys keys and one query.
   switch (rows) {
     case 1:
-      return ScoresRows<1, 6>(queries, keys, stride, count, head_size, scores);
+      return ScoresRows<1, 8>(queries, keys, stride, count, head_size, scores);
     case 2:
       return ScoresRows<2, 4>(queries, keys, stride, count, head_size, scores);
     case 3:
-      return ScoresRows<3, 3>(queries, keys, stride, count, head_size, scores);
+      return ScoresRows<3, 2>(queries, keys, stride, count, head_size, scores);
     default:
       return ScoresRows<4, 2>(queries, keys, stride, count, head_size, scores);
   }
@@ -180,24 +201,21 @@ float Weights(float* scores, int32_t count, float scale, float softcap, SoftmaxS
 template <int kRows, int kVectors, typename Element>
 void AccumulateBlock(const float* weights, const float* corrections, const Element* values, ptrdiff_t stride,
                      int32_t count, int32_t d, float* const* outputs) {
-  __m256 sums[kRows][kVectors];
-  for (int r = 0; r < kRows; ++r) {
-    const __m256 correction = _mm256_set1_ps(corrections[r]);
-    for (int v = 0; v < kVectors; ++v) {
-      sums[r][v] = _mm256_mul_ps(_mm256_loadu_ps(outputs[r] + d + v * kLanes), correction);
-    }
-  }
+  __m256 sums[kRows * kVectors];
+  const auto for_each_sum = [&](const auto& f) {
+    Unroll<kRows>([&](auto r) { Unroll<kVectors>([&](auto v) { f(r, v, sums[r * kVectors + v]); }); });
+  };
+  for_each_sum([&](auto r, auto v, __m256& sum) {
+    sum = _mm256_mul_ps(_mm256_loadu_ps(outputs[r] + d + v * kLanes), _mm256_set1_ps(corrections[r]));
+  });
   for (int32_t j = 0; j < count; ++j) {
     __m256 value[kVectors];
-    for (int v = 0; v < kVectors; ++v) value[v] = Load(values + j * stride + d + v * kLanes);
-    for (int r = 0; r < kRows; ++r) {
-      const __m256 weight = _mm256_broadcast_ss(weights + r * kMaxTileTokens + j);
-      for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm256_fmadd_ps(weight, value[v], sums[r][v]);
-    }
+    Unroll<kVectors>([&](auto v) { value[v] = Load(values + j * stride + d + v * kLanes); });
+    for_each_sum([&](auto r, auto v, __m256& sum) {
+      sum = _mm256_fmadd_ps(_mm256_broadcast_ss(weights + r * kMaxTileTokens + j), value[v], sum);
+    });
   }
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) _mm256_storeu_ps(outputs[r] + d + v * kLanes, sums[r][v]);
-  }
+  for_each_sum([&](auto r, auto v, const __m256& sum) { _mm256_storeu_ps(outputs[r] + d + v * kLanes, sum); });
 }
 
 // The last head_size % 8 outputs.
