@@ -48,8 +48,7 @@ void SampleSequence(std::span<const int32_t> drafts, const LogitRows& rows, int3
                     SamplerScratch* scratch, SequenceOutcome* outcome) {
   for (int32_t i = 0; std::cmp_less_equal(i, drafts.size()); ++i) {
     if (!SampleNext(sequence, rows.Row(first_row + i), scratch, &outcome->delta)) {
-      outcome->end = SequenceEnd::Error(
-          Status::Internal("no token has a finite logit after " + std::to_string(sequence.total_tokens()) + " tokens"));
+      outcome->end = SequenceEnd::Error(sequence.sampler().WhyNoToken());
       return;
     }
     outcome->end = sequence.NaturalEnd();

@@ -4,6 +4,8 @@
 #include <bit>
 #include <exception>
 #include <limits>
+#include <new>
+#include <string>
 
 #include "guided/work_limit.h"
 
@@ -31,9 +33,12 @@ void MaskLogits(std::span<const int32_t> mask, std::span<float> logits) {
   }
 }
 
-GrammarRule::GrammarRule(const xgrammar::CompiledGrammar& grammar, int32_t vocabulary_size)
+GrammarRule::GrammarRule(const xgrammar::CompiledGrammar& grammar, int32_t vocabulary_size,
+                         const GuideTimeBudget& budget)
     : matcher_(xgrammar::GrammarMatcher(grammar)),
-      mask_(static_cast<size_t>(xgrammar::GetBitmaskSize(vocabulary_size))) {}
+      mask_(static_cast<size_t>(xgrammar::GetBitmaskSize(vocabulary_size))),
+      budget_(budget),
+      saved_time_(budget.most_saved) {}
 
 bool GrammarRule::FillMask() const {
   if (!matcher_) return false;
@@ -45,14 +50,29 @@ bool GrammarRule::FillMask() const {
   tensor.dtype = xgrammar::GetBitmaskDLType();
   tensor.shape = &size;
   try {
-    saved_time_ = std::min(saved_time_ + kTimePerToken, kMostSavedTime);
+    saved_time_ = std::min(saved_time_ + budget_.per_token, budget_.most_saved);
     const GuideWorkLimit limit(saved_time_);
     matcher_->FillNextTokenBitmask(&tensor);
     saved_time_ -= limit.used();
     return true;
-  } catch (const std::exception&) {
-    matcher_.reset();
+  } catch (...) {
+    GiveUp();
     return false;
+  }
+}
+
+void GrammarRule::GiveUp() const {
+  matcher_.reset();
+  try {
+    throw;
+  } catch (const GuideWorkExceeded&) {
+    status_ = Status::InvalidArgument("guided_decoding_guide: takes more than " +
+                                      std::to_string(budget_.per_token / std::chrono::milliseconds(1)) +
+                                      " ms of processor time a token to follow");
+  } catch (const std::bad_alloc&) {
+    status_ = Status::ResourceExhausted("guided_decoding_guide: no memory to follow it");
+  } catch (const std::exception& error) {
+    status_ = Status::Internal(std::string("the grammar library failed: ") + error.what());
   }
 }
 
@@ -71,8 +91,8 @@ void GrammarRule::OnToken(TokenOrigin origin, int32_t token_id) {
     // Not accepted: a stop token of the request's own that ends it outside the grammar. Nothing follows it.
     if (!matcher_->AcceptToken(token_id)) matcher_.reset();
     saved_time_ -= limit.used();
-  } catch (const std::exception&) {
-    matcher_.reset();
+  } catch (...) {
+    GiveUp();
   }
 }
 

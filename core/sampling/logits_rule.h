@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <span>
 
+#include "engine/status.h"
+
 namespace naiad {
 
 enum class TokenOrigin { kPrompt, kGenerated };
@@ -17,6 +19,8 @@ class LogitsRule {
   virtual void Apply(int32_t generated_tokens, std::span<float> logits) const = 0;
   // Told of every token of the request in order: first of the prompt, then of each new one.
   virtual void OnToken(TokenOrigin /*origin*/, int32_t /*token_id*/) {}
+  // Why the rule forbids every token from now on, if it had to give up; ok for all that never do.
+  [[nodiscard]] virtual Status status() const { return Status::Ok(); }
 };
 
 }  // namespace naiad

@@ -1,6 +1,7 @@
 #include "sampling/sampler.h"
 
 #include <cmath>
+#include <string>
 #include <utility>
 
 #include "sampling/argmax.h"
@@ -66,6 +67,13 @@ std::optional<int32_t> Sampler::Sample(std::span<float> logits, SamplerScratch* 
   }
   for (const auto& filter : filters_) filter->Apply(&scratch->candidates);
   return DrawCandidate(scratch->candidates, UniformAt(seed_, static_cast<uint64_t>(generated_tokens_)));
+}
+
+Status Sampler::WhyNoToken() const {
+  for (const auto& rule : rules_) {
+    if (Status status = rule->status(); !status.ok()) return status;
+  }
+  return Status::Internal("no token has a finite logit after " + std::to_string(generated_tokens_) + " new tokens");
 }
 
 }  // namespace naiad

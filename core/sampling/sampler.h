@@ -45,8 +45,10 @@ class Sampler {
   void OnToken(TokenOrigin origin, int32_t token_id);
 
   // Chooses the token that follows those seen so far; `logits` is its row and is changed. Does not count as seen until
-  // OnToken. Nothing if no token has a finite logit.
+  // OnToken. Nothing if no token has a finite logit; WhyNoToken() then says why.
   [[nodiscard]] std::optional<int32_t> Sample(std::span<float> logits, SamplerScratch* scratch) const;
+  // The first rule that gave up, in its words; kInternal if none did, because then the model's logits are at fault.
+  [[nodiscard]] Status WhyNoToken() const;
 
  private:
   const bool is_greedy_;

@@ -168,7 +168,7 @@ TEST(EngineFailureTest, LogitsThatAreNotNumbersEndTheRequest) {
   for (const float temperature : {0.0F, 1.0F}) {
     const FinishedSummary summary = SummaryWithAnswer({kNan, kNan, kNan, kNan}, temperature);
     EXPECT_EQ(summary.error.code(), ErrorCode::kInternal);
-    EXPECT_EQ(summary.error.message(), "no token has a finite logit after 2 tokens");
+    EXPECT_EQ(summary.error.message(), "no token has a finite logit after 0 new tokens");
   }
 }
 

@@ -112,8 +112,16 @@ TEST_P(HostileGuideTest, IsRefusedOrFollowedInBoundedTime) {
   const std::unique_ptr<LogitsRule> rule = grammar->MakeRule();
   for (size_t i = 0; i < 100; ++i) {
     const std::vector<int32_t> allowed = AllowedTokens(*rule);
-    if (allowed.empty()) return;  // Has used up its time.
-    rule->OnToken(TokenOrigin::kGenerated, allowed[i * 31 % allowed.size()]);
+    if (allowed.empty()) {  // Has used up its time.
+      EXPECT_EQ(rule->status().code(), ErrorCode::kInvalidArgument);
+      EXPECT_EQ(rule->status().message(),
+                "guided_decoding_guide: takes more than 20 ms of processor time a token to follow");
+      return;
+    }
+    EXPECT_TRUE(rule->status().ok());
+    const int32_t next = allowed[i * 31 % allowed.size()];
+    if (next == guided_test::kEos) return;
+    rule->OnToken(TokenOrigin::kGenerated, next);
   }
 }
 
@@ -123,6 +131,21 @@ INSTANTIATE_TEST_SUITE_P(All, HostileGuideTest, ::testing::ValuesIn(HostileGuide
                            std::erase_if(name, [](char character) { return std::isalnum(character) == 0; });
                            return name;
                          });
+
+TEST(HostileGuide, ASequenceWhoseGrammarTakesTooLongToFollowEndsAndSaysWhy) {
+  const TokenizerFile tokenizer;
+  const xgrammar::TokenizerInfo vocabulary(tokenizer.texts(), xgrammar::VocabType::RAW, guided_test::kVocabularySize,
+                                           std::vector<int32_t>{guided_test::kEos});
+  xgrammar::GrammarCompiler compiler(vocabulary, 1, false);
+  GrammarRule rule(compiler.CompileRegex("(a|b)*a(a|b){30}"), guided_test::kVocabularySize,
+                   {.per_token = std::chrono::milliseconds(1), .most_saved = std::chrono::microseconds(0)});
+  for (int i = 0; i < 1'000 && rule.status().ok(); ++i) {
+    if (!AllowedTokens(rule).empty()) rule.OnToken(TokenOrigin::kGenerated, tokenizer.Id("a"));
+  }
+  EXPECT_EQ(rule.status().code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(rule.status().message(), "guided_decoding_guide: takes more than 1 ms of processor time a token to follow");
+  EXPECT_TRUE(AllowedTokens(rule).empty());
+}
 
 TEST(HostileGuide, WhatTakesTooLongToCompileIsSaid) {
   const TokenizerFile tokenizer;
