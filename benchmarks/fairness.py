@@ -71,18 +71,17 @@ def summed_up(path: str, deliveries: list[list[float]], sent_s: float, first_tok
     before: list[float] = []
     during: list[float] = []
     for times in deliveries:
-        for start, end in itertools.pairwise(times):
+        # The first deliveries come while other streams' prompts are still computed.
+        for start, end in itertools.pairwise(times[WARM_DELIVERIES // 2 :]):
             if end <= sent_s:
                 before.append(1e3 * (end - start))
             elif end <= first_token_s:
                 during.append(1e3 * (end - start))
-    # The first deliveries come while other streams' prompts are still computed.
-    settled = before[len(before) // 4 :]
-    median, p99 = statistics.median(settled), percentile(during, 0.99)
+    median, p99 = statistics.median(before), percentile(during, 0.99)
     return Result(
         path=path,
         before_p50_ms=median,
-        before_p99_ms=percentile(settled, 0.99),
+        before_p99_ms=percentile(before, 0.99),
         during_p50_ms=statistics.median(during),
         during_p99_ms=p99,
         during_max_ms=max(during),

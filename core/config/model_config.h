@@ -43,7 +43,7 @@ struct EngineLimits {
   int32_t max_active_requests = 64;      // generate: most requests in flight.
   int32_t max_waiting_requests = 256;    // Most requests in the inbox; more is refused.
   int32_t max_draft_tokens = 8;          // generate: most tokens guessed ahead for one sequence; 0 = no speculation.
-  float max_step_stretch = 2.0F;         // generate: how much longer prompts may make a step than decoding alone.
+  float max_step_stretch = 1.8F;         // generate: how much longer prompts may make a step than decoding alone.
   bool prefix_cache = true;              // generate: whether blocks of ended requests are kept for later ones.
   int32_t max_batch_tokens = 4096;       // embed, classify: most packed tokens in one run.
   int32_t intra_op_threads = 0;          // ONNX Runtime's threads; 0 = one a core.

@@ -20,7 +20,7 @@ struct EngineOptions {
   int32_t max_context_rows = 64;       // Most rows of context log-probabilities in one step, at least 1; bounds the
                                        // logits to [max_active_requests + max_context_rows, vocabulary].
   int32_t max_draft_tokens = 8;        // Most tokens that a step guesses ahead for one sequence; 0 = no speculation.
-  float max_step_stretch = 2.0F;       // How much longer a prompt may make a step than decoding alone; at least 1.1.
+  float max_step_stretch = 1.8F;       // How much longer a prompt may make a step than decoding alone; at least 1.1.
   bool prefix_cache = true;            // Whether blocks of ended requests are kept for later ones.
   std::vector<int32_t> eos_token_ids = {};               // Stop tokens of the model itself, each in the vocabulary.
   std::function<Clock::time_point()> now = &Clock::now;  // Tests put their own in.

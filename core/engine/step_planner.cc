@@ -11,6 +11,11 @@ namespace {
 // Bounds the logits of a step: a row of them is a value for each token of the vocabulary.
 constexpr int32_t kMaxDraftRows = 64;
 
+// After so many steps, one decodes alone, from which the cost model learns. Drafts gain by every step that they are in,
+// and need the costs less exactly.
+constexpr int32_t kMostStepsBesidePrompts = 16;
+constexpr int32_t kMostStepsWithDrafts = 32;
+
 }  // namespace
 
 void StepPlanner::Plan(SequenceList* running, StepPlan* plan, SequenceList* pushed_out) {
@@ -45,7 +50,8 @@ void StepPlanner::Share(const SequenceList& running) {
     // equal one.
     const auto prefilling = static_cast<float>(demands_.size()) - static_cast<float>(decoding);
     const float stretch = std::max(options_.max_step_stretch, 1.0F + prefilling / static_cast<float>(decoding));
-    limits.max_prefill_tokens = costs_.NeedsDecodingAlone() ? 0 : costs_.ExtraTokensWithin(stretch, decoding);
+    const bool decodes_alone = costs_.steps_since_decoding_alone() >= kMostStepsBesidePrompts;
+    limits.max_prefill_tokens = decodes_alone ? 0 : costs_.ExtraTokensWithin(stretch, decoding);
   }
   ShareStep(demands_, limits, &shares_);
 }
@@ -60,7 +66,7 @@ void StepPlanner::ProposeDrafts(const SequenceList& running) {
     if (!demands_[slot].is_decoding) return;
     ++decoding;
   }
-  if (decoding == 0 || costs_.NeedsDecodingAlone()) return;
+  if (decoding == 0 || costs_.steps_since_decoding_alone() >= kMostStepsWithDrafts) return;
   const double token_cost = costs_.RelativeTokenCost(decoding);
   int32_t left = std::min(options_.max_step_tokens - decoding, kMaxDraftRows);
   for (size_t slot = 0; slot < running.size(); ++slot) {

@@ -1,10 +1,25 @@
 #include "ort/kv_pool.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <limits>
 #include <string>
 
 namespace naiad {
+namespace {
+
+// A block of float heads of 64 is one small page, and blocks lie anywhere: with small pages, attention would look up an
+// address for each. A wish, which a system without huge pages may refuse.
+void PreferHugePages(std::byte* memory, int64_t bytes) {
+  constexpr uintptr_t kHugePageBytes = uintptr_t{2} << 20;
+  const auto begin = reinterpret_cast<uintptr_t>(memory);
+  const uintptr_t first = (begin + kHugePageBytes - 1) / kHugePageBytes * kHugePageBytes;
+  const uintptr_t end = (begin + static_cast<uintptr_t>(bytes)) / kHugePageBytes * kHugePageBytes;
+  if (first < end) static_cast<void>(madvise(memory + (first - begin), end - first, MADV_HUGEPAGE));
+}
+
+}  // namespace
 
 Status KvPool::Create(const KvPoolShape& shape, int64_t bytes, std::unique_ptr<KvPool>* pool) {
   const int64_t block_bytes = KvBlockBytes(shape);
@@ -20,6 +35,7 @@ Status KvPool::Create(const KvPoolShape& shape, int64_t bytes, std::unique_ptr<K
     return Status::ResourceExhausted("no memory for a KV cache of " + std::to_string(num_blocks * block_bytes) +
                                      " bytes");
   }
+  PreferHugePages(memory.get(), num_blocks * block_bytes);
   const int64_t tensors = 2 * int64_t{shape.num_layers};
   pool->reset(
       new KvPool(static_cast<int32_t>(num_blocks), tensors, num_blocks * block_bytes / tensors, std::move(memory)));

@@ -1,6 +1,7 @@
 """The demo models, as the tests of the whole stack serve them: `make test` exports them first."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -58,10 +59,28 @@ def demo_model(name: str) -> Path:
 
 
 def kv_block_bytes(entry: Path) -> int:
-    """Memory of one block of a decoder's float32 KV cache, over all layers."""
+    """Memory of one block of a decoder's KV cache, over all layers."""
     shape = json.loads((entry / "naiad.json").read_text())["decoder"]
-    floats = shape["num_layers"] * 2 * shape["num_kv_heads"] * shape["kv_block_tokens"] * shape["head_size"]
-    return 4 * int(floats)
+    rows = shape["num_layers"] * 2 * shape["num_kv_heads"] * shape["kv_block_tokens"]
+    row_bytes = shape["head_size"] + 4 if shape.get("kv_cache_type") == "int8" else 4 * shape["head_size"]
+    return int(rows * row_bytes)
+
+
+def give_int8_cache(entry: Path) -> None:
+    """Turns a linked entry into what `naiad export --kv-cache int8` writes: the same weights, 8-bit keys and values."""
+    from exporters.decoder_graph import DecoderShape
+    from exporters.kv_cache_graph import use_int8_cache
+
+    manifest = json.loads((entry / "naiad.json").read_text())
+    graph = entry / "1" / "model.onnx"
+    own_copy = graph.with_suffix(".copy")
+    shutil.copyfile(graph, own_copy)
+    own_copy.replace(graph)
+    use_int8_cache(graph, DecoderShape(**manifest["limits"], **manifest["decoder"]))
+    manifest["decoder"]["kv_cache_type"] = "int8"
+    content = graph.read_bytes()
+    manifest["files"]["graph"] |= {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
+    _replace(entry / "naiad.json", json.dumps(manifest))
 
 
 def _replace(file: Path, text: str) -> None:

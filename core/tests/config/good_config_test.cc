@@ -47,7 +47,7 @@ TEST(ModelConfig, LeavesParametersThatAreNotSetAtTheirDefaults) {
   EXPECT_EQ(config.limits.max_active_requests, 64);
   EXPECT_EQ(config.limits.max_waiting_requests, 256);
   EXPECT_EQ(config.limits.max_draft_tokens, 8);
-  EXPECT_EQ(config.limits.max_step_stretch, 2.0F);
+  EXPECT_EQ(config.limits.max_step_stretch, 1.8F);
   EXPECT_TRUE(config.limits.prefix_cache);
 }
 

@@ -210,7 +210,7 @@ TEST(StepCostModelTest, FollowsTokensThatGetDearerWithTheHistory) {
 
 // A step of 16 sequences and whatever the model allows beside them, at these costs, give or take a tenth.
 int32_t RunStep(StepCostModel& costs, double decode_us, double token_us, uint64_t number) {
-  const int32_t extra = costs.NeedsDecodingAlone() ? 0 : costs.ExtraTokensWithin(2.0F, 16);
+  const int32_t extra = costs.steps_since_decoding_alone() >= 16 ? 0 : costs.ExtraTokensWithin(2.0F, 16);
   const double noise = 0.9 + 0.2 * UniformAt(7, number);
   costs.Observe({.decoding = 16, .extra_tokens = extra},
                 microseconds(static_cast<int64_t>(noise * (decode_us + extra * token_us))));
@@ -230,7 +230,19 @@ TEST(StepCostModelTest, KeepsPromptsMovingWhenDecodingGetsSlower) {
   }
   EXPECT_GT(extra / kSteps, 20) << "80 ms to 140 ms at 3 ms a token: 27 to 47 of them";
   EXPECT_LT(extra / kSteps, 50);
-  EXPECT_LT(alone, kSteps / 30);
+  EXPECT_LT(alone, kSteps / 15);
+}
+
+TEST(StepCostModelTest, OneSlowMomentChangesNothing) {
+  StepCostModel costs;
+  for (int32_t i = 0; i < 100; ++i) {
+    costs.Observe({.decoding = 8, .extra_tokens = 0}, microseconds(10'000));
+    costs.Observe({.decoding = 8, .extra_tokens = 50}, microseconds(15'000));
+  }
+  costs.Observe({.decoding = 8, .extra_tokens = 0}, microseconds(90'000));
+  EXPECT_NEAR(costs.ExtraTokensWithin(2.0F, 8), 100, 2);
+  for (int32_t i = 0; i < 2; ++i) costs.Observe({.decoding = 8, .extra_tokens = 0}, microseconds(90'000));
+  EXPECT_NEAR(costs.ExtraTokensWithin(2.0F, 8), 900, 20) << "three of five are no moment any more";
 }
 
 TEST(StepCostModelTest, AlwaysLetsAFewTokensThrough) {
