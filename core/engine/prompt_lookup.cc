@@ -11,7 +11,7 @@ namespace {
 
 constexpr int32_t kNgramTokens = 3;
 constexpr int32_t kMostFailures = 6;  // After so many, rest 2^6 proposals.
-constexpr double kNewestWeight = 0.2;
+constexpr double kNewestWeight = 0.3;
 
 // A collision gives a poor guess, which verification refuses: no harm but its cost.
 uint64_t HashOf(std::span<const int32_t> ngram) {

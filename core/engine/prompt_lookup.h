@@ -34,7 +34,7 @@ class PromptLookup {
       next_positions_;       // n-gram -> position after its latest occurrence but the last.
   int32_t learned_ = 0;      // n-grams that end before this position are known.
   double acceptance_ = 0.5;  // Running average over drafted tokens.
-  int32_t length_ = 2;       // Guessed at once; grows while guesses hold.
+  int32_t length_ = 1;       // Guessed at once; grows while guesses hold.
   int32_t rest_ = 0;         // Proposals left out before the next try.
   int32_t failures_ = 0;     // In a row.
 };
