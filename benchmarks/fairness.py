@@ -204,7 +204,8 @@ def main() -> None:
         results.append(result)
         print(f"{result.path}: {result.p99_to_median_before:.2f} times the median", flush=True)
 
-    # A guess that holds makes a step longer and brings several tokens at once: gaps between deliveries would say little.
+    # A guess that holds makes a step longer and brings several tokens at once: gaps between deliveries would say
+    # little.
     variant = {MODEL: {"kv_cache_bytes": str(KV_CACHE_BYTES), "max_draft_tokens": "0"}}
     with linked_models(variant) as repository:
         with run_triton(repository) as server:
