@@ -51,7 +51,8 @@ class OpenLoopFigures:
     time_to_first_token_p99_ms: float
     inter_token_p50_ms: float
     inter_token_p99_ms: float
-    kept_up: float  # The time of the arrivals to the time until the last token: well below 1, a queue grew.
+    last_arrival_s: float
+    drain_s: float  # From the last arrival to the last token: a queue that grew takes long to empty.
 
 
 def gaps_s(answers: Sequence[Answer]) -> list[float]:
@@ -114,6 +115,7 @@ def open_loop_figures(requests: Sequence[Request], answers: Sequence[Answer]) ->
     waits = [answer.token_times_s[0] - request.arrival_s for request, answer in pairs]
     gaps = gaps_s(succeeded)
     ended = max(answer.token_times_s[-1] for answer in succeeded)
+    last_arrival_s = max(request.arrival_s for request in requests)
     return OpenLoopFigures(
         requests=len(requests),
         failed=len(requests) - len(pairs),
@@ -122,5 +124,6 @@ def open_loop_figures(requests: Sequence[Request], answers: Sequence[Answer]) ->
         time_to_first_token_p99_ms=1e3 * percentile(waits, 0.99),
         inter_token_p50_ms=1e3 * statistics.median(gaps),
         inter_token_p99_ms=1e3 * percentile(gaps, 0.99),
-        kept_up=max(request.arrival_s for request in requests) / ended,
+        last_arrival_s=last_arrival_s,
+        drain_s=ended - last_arrival_s,
     )

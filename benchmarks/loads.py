@@ -137,7 +137,7 @@ class Embed:
 
 def all_loads(*, quick: bool) -> list[Load]:
     """In the order of the tables."""
-    rates, duration_s = ((1.0, 2.0, 4.0), 5.0) if quick else ((0.5, 1.0, 2.0, 4.0, 6.0), 10.0)
+    rates, duration_s = ((2.0, 4.0, 6.0), 6.0) if quick else ((1.0, 2.0, 4.0, 6.0, 8.0), 10.0)
     return [
         *(Decode(streams) for streams in STREAM_COUNTS),
         *(Prefill(tokens) for tokens in (PROMPT_TOKENS, 512, 2000)),

@@ -12,7 +12,9 @@ import matplotlib as mpl
 from benchmarks.comparison import OURS, Comparison
 
 mpl.use("svg")
-mpl.rcParams.update({"svg.hashsalt": "naiad", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3})
+mpl.rcParams.update(
+    {"svg.hashsalt": "naiad", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
+)
 
 Axes = Any
 
@@ -25,9 +27,11 @@ def draw(compared: Comparison, folder: Path, stem: str) -> list[Path]:
     for kind, (name, paint, panels) in _PICTURES.items():
         if not compared.names("load", kind):
             continue
-        picture, axes = plt.subplots(1, panels, figsize=(4.6 * panels, 3.6), squeeze=False, layout="constrained")
+        picture, axes = plt.subplots(
+            1, panels, figsize=(max(6.4, 4.2 * panels), 3.8), squeeze=False, layout="constrained"
+        )
         paint(compared, list(axes[0]))
-        axes[0][0].legend(fontsize=7)
+        picture.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
         written.append(folder / f"{stem}-{name}.svg")
         picture.savefig(written[-1], metadata={"Date": None})
         plt.close(picture)
@@ -42,6 +46,8 @@ def _number(load: str) -> float:
 
 
 def _lines(compared: Comparison, axes: Axes, kind: str, figure: str, scale: float = 1.0) -> None:
+    # A system has one colour in all pictures.
+    colours = list(dict.fromkeys(name for known in _PICTURES for name in compared.names("system", known)))
     for system in compared.names("system", kind):
         found = [(_number(load), compared.spread(load, system, figure)) for load in compared.names("load", kind)]
         points = [(number, spread) for number, spread in found if spread is not None]
@@ -54,6 +60,7 @@ def _lines(compared: Comparison, axes: Axes, kind: str, figure: str, scale: floa
             middle,
             [below, above],
             label=system,
+            color=f"C{colours.index(system)}",
             marker="o" if ours else ".",
             linewidth=2.2 if ours else 1.1,
             capsize=2,
@@ -68,9 +75,13 @@ def _throughput(compared: Comparison, panels: list[Axes]) -> None:
     for axes, (figure, title) in zip(panels, titles.items(), strict=True):
         _lines(compared, axes, "decode", figure)
         axes.set(xscale="log", xlabel="streams", ylabel="new tokens/s", ylim=(0, None), title=title)
-        counts = [_number(load) for load in compared.names("load", "decode")]
-        axes.set_xticks(counts, [f"{count:g}" for count in counts], minor=False)
-        axes.minorticks_off()
+        _ticks_where_measured(compared, axes, "decode")
+
+
+def _ticks_where_measured(compared: Comparison, axes: Axes, kind: str) -> None:
+    numbers = [_number(load) for load in compared.names("load", kind)]
+    axes.set_xticks(numbers, [f"{number:g}" for number in numbers], minor=False)
+    axes.minorticks_off()
 
 
 def _latency(compared: Comparison, panels: list[Axes]) -> None:
@@ -87,6 +98,7 @@ def _latency(compared: Comparison, panels: list[Axes]) -> None:
 def _prefill(compared: Comparison, panels: list[Axes]) -> None:
     _lines(compared, panels[0], "prefill", "prefill_tokens_per_second")
     panels[0].set(xscale="log", xlabel="prompt tokens", ylabel="prompt tokens/s", ylim=(0, None), title="prefill")
+    _ticks_where_measured(compared, panels[0], "prefill")
 
 
 _PICTURES: dict[str, tuple[str, Callable[[Comparison, list[Axes]], None], int]] = {

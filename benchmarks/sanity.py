@@ -26,7 +26,10 @@ class SanityCheck:
 
     def __init__(self, tokenizer: Path) -> None:
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
-        self._end_token: int = self._tokenizer.token_to_id(END_OF_TURN)
+        end_token = self._tokenizer.token_to_id(END_OF_TURN)
+        if end_token is None:
+            raise ValueError(f"{tokenizer}: no token {END_OF_TURN}, so this is not the demo checkpoint")
+        self._end_token = end_token
 
     def answers(self, ask: Ask) -> list[list[int]]:
         """The first NEW_TOKENS tokens for each question, asked one by one. Raises ValueError if a request failed."""

@@ -28,7 +28,7 @@ LLAMA_OPTIONS = ("-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF", "-DGGM
                  "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF")  # fmt: skip
 
 
-def _run(command: Sequence[str | Path], log: Path, **environment: str) -> None:
+def _run(command: Sequence[object], log: Path, **environment: str) -> None:
     """Runs a command with its output in a file. Raises RuntimeError that names the file."""
     with log.open("ab") as sink:
         done = subprocess.run(

@@ -51,7 +51,7 @@ def test_open_loop_latencies_count_from_the_scheduled_arrival_however_late_a_req
     assert (figures.requests, figures.failed) == (3, 1)
     assert figures.time_to_first_token_p50_ms == pytest.approx(4500)  # 4 s and 5 s after they should have been sent.
     assert figures.tokens_per_second == pytest.approx(0.4)
-    assert figures.kept_up == pytest.approx(0.8)
+    assert (figures.last_arrival_s, figures.drain_s) == (8, 2)
     with pytest.raises(ValueError, match="every request failed: full"):
         open_loop_figures(requests[:1], [Answer(error="full")])
 

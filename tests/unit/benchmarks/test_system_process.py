@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,7 +63,9 @@ def test_a_system_that_does_not_answer_is_given_up(process: SystemProcess) -> No
 def test_a_paused_system_is_stopped_and_goes_on_where_it_was(process: SystemProcess) -> None:
     _run(process, 1)
     process.pause()
-    assert psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
+    deadline = time.monotonic() + PATIENCE_S
+    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+        assert time.monotonic() < deadline
     process.resume()
     assert _run(process, 1).tokens == [2, 3]
 
