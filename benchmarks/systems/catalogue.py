@@ -24,7 +24,6 @@ class System:
     name: str
     adapter: str
     requirements: tuple[str, ...] = ()
-    continuous: bool = False  # Whether requests may join at any time.
     options: Mapping[str, Any] = field(default_factory=dict)
     needs: Path | None = None  # What `make bench-peers` makes for it besides the environment.
 
@@ -67,8 +66,8 @@ def naiad_systems(decoder: str) -> list[System]:
     """naiad through its services, and its engine without them."""
     options = {"decoder": decoder, "kv_cache_bytes": KV_CACHE_BYTES}
     return [
-        System("naiad", "naiad", continuous=True, options={**options, "path": "service"}),
-        System("naiad engine", "naiad", continuous=True, options={**options, "path": "engine"}),
+        System("naiad", "naiad", options={**options, "path": "service"}),
+        System("naiad engine", "naiad", options={**options, "path": "engine"}),
     ]
 
 
@@ -80,16 +79,14 @@ def peers() -> list[System]:
         System(
             "llama.cpp",
             "llama_cpp",
-            continuous=True,
             options={"gguf": gguf, "binary": str(_built_llama())},
             needs=_built_llama(),
         ),
-        System("xllamacpp", "llama_cpp", ("xllamacpp==2026.10.11549",), continuous=True, options={"gguf": gguf}),
+        System("xllamacpp", "llama_cpp", ("xllamacpp==2026.10.11549",), options={"gguf": gguf}),
         System(
             "OpenVINO GenAI",
             "openvino_genai",
             ("openvino==2026.4.1", "openvino-tokenizers==2026.4.1.0", "openvino-genai==2026.4.1.0"),
-            continuous=True,
             options={"gguf": gguf},
         ),
         System(
