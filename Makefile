@@ -30,7 +30,7 @@ PIP := $(BIN)/pip install -qq
 
 say = @printf '==> %s\n' $(1)
 
-.PHONY: help serve test test-long check format core models protos setup sanitize bench bench-engine bench-guided check-gpu soak clean
+.PHONY: help serve test test-long check format core models protos setup sanitize bench bench-peers bench-engine bench-guided check-gpu soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -132,8 +132,11 @@ format: $(STAMPS)/dev ## rewrite the sources in the house format
 	@$(BIN)/ruff format .
 	@git ls-files 'core/*.h' 'core/*.cc' | xargs $(BIN)/clang-format -i
 
-bench: core models $(STAMPS)/dev ## measure the running system side by side with transformers
-	@$(BIN)/python -m benchmarks.serving --repository $(MODELS)
+bench-peers: models $(STAMPS)/dev ## install the engines that naiad is measured against, each in an environment of its own
+	@$(BIN)/python -m benchmarks.systems.install
+
+bench: core models $(STAMPS)/dev bench-peers ## measure naiad and its peers side by side (half an hour; ARGS=--quick: some minutes)
+	@$(BIN)/python -m benchmarks.side_by_side $(ARGS)
 
 bench-guided: core models $(STAMPS)/dev ## measure what structured output costs
 	@$(BIN)/python -m benchmarks.guided

@@ -6,6 +6,7 @@ benchmarks/results/<GPU>-cuda.json; 1: not within tolerance; 2: no GPU to check.
 """
 
 import argparse
+import asyncio
 import re
 import subprocess
 import sys
@@ -19,10 +20,12 @@ import numpy as np
 import numpy.typing as npt
 from naiad.v1 import generation_pb2, generation_pb2_grpc
 
+from benchmarks.figures import decode_figures
 from benchmarks.report import table, write_report
-from benchmarks.serving import NaiadClient
-from benchmarks.transformers_peer import TransformersDecoder
-from benchmarks.workloads import NEW_TOKENS, PROMPT_TOKENS, STREAM_COUNTS, prompts, run_streams
+from benchmarks.systems.adapters.naiad import ServiceClient, serve
+from benchmarks.systems.protocol import Request
+from benchmarks.transformers_models import TransformersDecoder
+from benchmarks.workloads import NEW_TOKENS, PROMPT_TOKENS, STREAM_COUNTS, prompts
 from exporters.demo import chat_checkpoint
 from exporters.options import PRECISIONS, CudaOptions, ExportOptions
 from exporters.verify_cuda import TOLERANCE, cuda_available
@@ -68,9 +71,18 @@ def conformance(stack: Stack, reference: TransformersDecoder) -> dict[str, Any]:
 
 def timings(stack: Stack) -> list[dict[str, Any]]:
     """Speed and latency at each number of streams, after one round that is not counted."""
-    client = NaiadClient(stack, _MODEL)
-    run_streams(client.stream, max(STREAM_COUNTS))
-    return [{"streams": count, **asdict(run_streams(client.stream, count))} for count in STREAM_COUNTS]
+
+    async def rounds() -> list[dict[str, Any]]:
+        client = ServiceClient(stack.address("generation"), _MODEL)
+        rows = []
+        for count in (max(STREAM_COUNTS), *STREAM_COUNTS):
+            requests = [Request(tuple(prompt), NEW_TOKENS) for prompt in prompts(count)]
+            answers = await serve(client, requests, reuse_prefix=False)
+            rows.append({"streams": count, **asdict(decode_figures(answers))})
+        await client.close()
+        return rows[1:]
+
+    return asyncio.run(rounds())
 
 
 def gpu_name() -> str:
@@ -112,7 +124,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         with running_stack(repository, Path(folder)) as stack:
             compared = conformance(stack, TransformersDecoder())
             rows = timings(stack)
-    heads = ("streams", "tokens/s", "TTFT p50, ms", "inter-token p50, ms", "inter-token p99, ms")
+    heads = (
+        "streams",
+        "tokens/s",
+        "tokens/s, decode alone",
+        "TTFT p50, ms",
+        "inter-token p50, ms",
+        "inter-token p99, ms",
+    )
     print(
         table(
             heads,

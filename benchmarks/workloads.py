@@ -1,11 +1,6 @@
-"""The fixed work that every system under measurement does, and how its answers are timed."""
+"""The fixed work that every system under measurement does: the same numbers give the same work at every call."""
 
 import random
-import statistics
-import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 PROMPT_TOKENS = 64
 NEW_TOKENS = 64
@@ -20,65 +15,27 @@ _SENTENCE = (
 _WORDS = _SENTENCE.split()
 
 
-def prompts(count: int) -> list[list[int]]:
-    """`count` prompts of PROMPT_TOKENS ordinary token ids each; the same at every call."""
-    chooser = random.Random(_SEED)
-    return [[chooser.randrange(300, 30_000) for _ in range(PROMPT_TOKENS)] for _ in range(count)]
+def prompts(count: int, tokens: int = PROMPT_TOKENS, variant: str = "") -> list[list[int]]:
+    """`count` prompts of ordinary token ids; each `variant` gives others, of which none begins like another."""
+    chooser = random.Random(f"{_SEED} {variant}")
+    return [[chooser.randrange(300, 30_000) for _ in range(tokens)] for _ in range(count)]
 
 
 def texts(count: int) -> list[str]:
-    """`count` texts of mixed lengths in arrival order; the same at every call."""
+    """`count` texts of mixed lengths in arrival order."""
     chooser = random.Random(_SEED)
     return [" ".join(chooser.choices(_WORDS, k=chooser.choice(_WORD_COUNTS))) for _ in range(count)]
 
 
-@dataclass(frozen=True)
-class StreamTiming:
-    """When the pieces of one answer arrived, in seconds since its request was sent."""
+def poisson_arrivals(per_second: float, duration_s: float, variant: str = "") -> list[float]:
+    """When requests arrive that know nothing of each other, in seconds from 0 to `duration_s`; at least one does.
 
-    token_times_s: tuple[float, ...]
-
-    @property
-    def time_to_first_token_s(self) -> float:
-        """Until the first new token."""
-        return self.token_times_s[0]
-
-    @property
-    def gaps_s(self) -> list[float]:
-        """Between each token and the next."""
-        return [after - before for before, after in zip(self.token_times_s, self.token_times_s[1:], strict=False)]
-
-
-@dataclass(frozen=True)
-class LoadResult:
-    """What one run of a load gave."""
-
-    tokens_per_second: float
-    time_to_first_token_p50_ms: float
-    inter_token_p50_ms: float
-    inter_token_p99_ms: float
-
-
-def time_stream(tokens: Iterable[int]) -> StreamTiming:
-    """Consumes counts of new tokens as they arrive and notes when."""
-    begun = time.perf_counter()
-    times: list[float] = []
-    for count in tokens:
-        times += [time.perf_counter() - begun] * count
-    return StreamTiming(tuple(times))
-
-
-def run_streams(stream: Callable[[list[int]], Iterable[int]], count: int) -> LoadResult:
-    """Runs `count` streams at once, one thread each, and sums up."""
-    work = prompts(count)
-    begun = time.perf_counter()
-    with ThreadPoolExecutor(count) as pool:
-        timings = list(pool.map(lambda prompt: time_stream(stream(prompt)), work))
-    seconds = time.perf_counter() - begun
-    gaps = sorted(gap for timing in timings for gap in timing.gaps_s)
-    return LoadResult(
-        tokens_per_second=sum(len(timing.token_times_s) for timing in timings) / seconds,
-        time_to_first_token_p50_ms=1e3 * statistics.median(timing.time_to_first_token_s for timing in timings),
-        inter_token_p50_ms=1e3 * statistics.median(gaps),
-        inter_token_p99_ms=1e3 * gaps[int(0.99 * (len(gaps) - 1))],
-    )
+    Raises ValueError if a number is not above 0.
+    """
+    if per_second <= 0 or duration_s <= 0:
+        raise ValueError("the rate and the duration must be above 0")
+    chooser = random.Random(f"{_SEED} {per_second} {variant}")
+    arrivals = [0.0]
+    while (following := arrivals[-1] + chooser.expovariate(per_second)) < duration_s:
+        arrivals.append(following)
+    return arrivals

@@ -1,0 +1,193 @@
+"""naiad: through its gRPC services as a client would ask them, or straight to Triton without them.
+
+Guessing ahead is off (`max_draft_tokens` 0), so that every step makes one token a stream, as in every other system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+from naiad.v1 import classification_pb2, classification_pb2_grpc, generation_pb2, generation_pb2_grpc
+
+from benchmarks.systems.adapters.clock import RunClock
+from benchmarks.systems.protocol import About, Answer, EmbedAnswer, Request, Unsupported
+from tests.support.models import demo_model, link_model, linked_models
+from tests.support.stack import Stack, running_stack
+from tests.support.triton import run_triton
+from tests.support.triton_stream import InferStream, generate_request, parameters_of, tensors_of
+
+EMBEDDER = "embed"
+CALL_TIMEOUT_S = 300
+
+
+class NaiadClient(Protocol):
+    """How the engine is reached."""
+
+    async def generate(self, request: Request, clock: RunClock, *, reuse_prefix: bool) -> Answer:
+        """One continuation."""
+
+    async def close(self) -> None:
+        """Ends the connection."""
+
+
+class ServiceClient:
+    """Through the generation service, one call a request, all on one channel."""
+
+    def __init__(self, address: str, model: str) -> None:
+        self._model = model
+        self._channel = grpc.aio.insecure_channel(address)
+        self._stub = generation_pb2_grpc.GenerationServiceStub(self._channel)
+
+    async def generate(self, request: Request, clock: RunClock, *, reuse_prefix: bool) -> Answer:
+        """One continuation; an error status ends it."""
+        call = generation_pb2.GenerateStreamRequest(model=self._model, use_prefix_cache=reuse_prefix)
+        call.token_ids.ids.extend(request.prompt)
+        call.sampling.temperature = 0
+        call.stopping.max_tokens, call.stopping.ignore_eos = request.new_tokens, True
+        call.response.return_token_ids = True
+        answer = Answer()
+        try:
+            async for event in self._stub.GenerateStream(call, timeout=CALL_TIMEOUT_S):
+                if event.HasField("delta") and event.delta.token_ids:
+                    answer.add(event.delta.token_ids, clock.now_s())
+        except grpc.aio.AioRpcError as error:
+            answer.error = f"{error.code().name}: {error.details()}"
+        return answer
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        await self._channel.close()
+
+
+class EngineClient:
+    """Straight to Triton, all requests on one stream, as the generation service asks it."""
+
+    def __init__(self, stream: InferStream, model: str) -> None:
+        self._stream = stream
+        self._model = model
+        self._next_id = 0
+
+    async def generate(self, request: Request, clock: RunClock, *, reuse_prefix: bool) -> Answer:
+        """One continuation."""
+        self._next_id += 1
+        name = str(self._next_id)
+        await self._stream.send(
+            generate_request(
+                self._model,
+                name,
+                request.prompt,
+                request.new_tokens,
+                ignore_eos=True,
+                use_prefix_cache=reuse_prefix,
+            )
+        )
+        answer = Answer()
+        while True:
+            message = await self._stream.next_response(name, CALL_TIMEOUT_S)
+            when_s = clock.now_s()
+            tensors, parameters = tensors_of(message.infer_response), parameters_of(message.infer_response)
+            answer.add([int(token) for token in tensors.get("output_ids", ())], when_s)
+            answer.error = message.error_message or str(parameters.get("error_message", ""))
+            if answer.error or parameters.get("triton_final_response"):
+                self._stream.forget(name)
+                return answer
+
+    async def close(self) -> None:
+        """Half-closes the stream and waits for its end."""
+        await self._stream.__aexit__(None, None, None)
+
+
+async def serve(client: NaiadClient, requests: Sequence[Request], *, reuse_prefix: bool) -> list[Answer]:
+    """Sends each request at its time; returns the answers in the order of the requests."""
+    clock = RunClock()
+
+    async def one(request: Request) -> Answer:
+        await asyncio.sleep(max(0.0, request.arrival_s - clock.now_s()))
+        return await client.generate(request, clock, reuse_prefix=reuse_prefix)
+
+    return await asyncio.gather(*(one(request) for request in requests))
+
+
+class Naiad:
+    """The adapter. `options`: `decoder`, the model; `path`, "service" or "engine"; `kv_cache_bytes`."""
+
+    def __init__(self) -> None:
+        self._open = contextlib.ExitStack()
+        self._runner = asyncio.Runner()
+        self._stack: Stack | None = None
+        self._client: NaiadClient | None = None
+
+    def load(self, options: dict[str, Any]) -> About:
+        """Starts the whole system, or Triton alone, on a copy of the model."""
+        decoder = options["decoder"]
+        variant = {"max_draft_tokens": "0", "kv_cache_bytes": str(options["kv_cache_bytes"])}
+        repository = self._open.enter_context(linked_models({decoder: variant}, source=decoder))
+        if options["path"] == "service":
+            link_model(demo_model(EMBEDDER), repository, EMBEDDER, {})
+            folder = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
+            self._stack = self._open.enter_context(running_stack(repository, folder))
+            self._client = self._runner.run(self._over_service(self._stack.address("generation"), decoder))
+        else:
+            server = self._open.enter_context(run_triton(repository))
+            self._client = self._runner.run(self._over_triton(server.grpc_address, decoder))
+        return _about(demo_model(decoder), options)
+
+    @staticmethod
+    async def _over_service(address: str, model: str) -> NaiadClient:
+        return ServiceClient(address, model)
+
+    @staticmethod
+    async def _over_triton(address: str, model: str) -> NaiadClient:
+        return EngineClient(await InferStream(address).__aenter__(), model)
+
+    def run(self, requests: Sequence[Request], *, reuse_prefix: bool) -> list[Answer]:
+        """All requests from one event loop."""
+        assert self._client is not None
+        return self._runner.run(serve(self._client, requests, reuse_prefix=reuse_prefix))
+
+    def embed(self, texts: Sequence[str]) -> EmbedAnswer:
+        """All texts in one call."""
+        if self._stack is None:
+            raise Unsupported("embeddings are measured through the service")
+        stub = classification_pb2_grpc.ClassificationServiceStub(self._stack.channel("classification"))
+        request = classification_pb2.EmbedRequest(model=EMBEDDER, texts=texts)
+        begun = time.perf_counter()
+        response = stub.Embed(request, timeout=CALL_TIMEOUT_S)
+        seconds = time.perf_counter() - begun
+        return EmbedAnswer(sum(result.embedding.tokens for result in response.results), seconds)
+
+    def close(self) -> None:
+        """Ends the connection and the system."""
+        if self._client is not None:
+            self._runner.run(self._client.close())
+        self._runner.close()
+        self._open.close()
+
+
+def _about(entry: Path, options: dict[str, Any]) -> About:
+    manifest = json.loads((entry / "naiad.json").read_text())
+    weights = max((entry / "1").iterdir(), key=lambda file: file.stat().st_size)
+    return About(
+        {"naiad": version("naiad"), "onnxruntime": version("onnxruntime")},
+        weights=manifest["precision"],
+        weight_bytes=weights.stat().st_size,
+        kv_cache=manifest["decoder"].get("kv_cache_type", "float").replace("float", "fp32"),
+        settings=f"guessing ahead off, KV pool of {options['kv_cache_bytes'] >> 20} MiB; " + _PATHS[options["path"]],
+    )
+
+
+_PATHS = {"service": "through the generation service over gRPC", "engine": "straight to Triton over gRPC"}
+
+
+def create() -> Naiad:
+    """The adapter."""
+    return Naiad()

@@ -1,0 +1,118 @@
+"""What the driver and a system's process say to each other: one JSON object a line, one answer a message.
+
+The driver sends `{"op": "load", "options": {...}}`, then any number of `run` and `embed` messages, then
+`{"op": "quit"}`. An answer is `{"ok": true, ...}` or `{"ok": false, "error": "..."}`. Nothing but the standard library
+is imported here: the other side runs in the peer's own environment.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Request:
+    """One greedy continuation of exactly `new_tokens` tokens, the end-of-text token ignored."""
+
+    prompt: tuple[int, ...]
+    new_tokens: int
+    arrival_s: float = 0.0  # When it is to be sent, in seconds after the run begins.
+
+    @classmethod
+    def parse(cls, fields: dict[str, Any]) -> Request:
+        """From JSON."""
+        return cls(tuple(fields["prompt"]), int(fields["new_tokens"]), float(fields["arrival_s"]))
+
+
+@dataclass
+class Answer:
+    """The tokens of one request; times are in seconds after the run began, one a token."""
+
+    tokens: list[int] = field(default_factory=list)
+    token_times_s: list[float] = field(default_factory=list)
+    error: str = ""  # Why there are no more tokens; empty if there are as many as were asked for.
+
+    @classmethod
+    def parse(cls, fields: dict[str, Any]) -> Answer:
+        """From JSON."""
+        return cls(list(fields["tokens"]), [float(time) for time in fields["token_times_s"]], str(fields["error"]))
+
+    def add(self, tokens: Sequence[int], when_s: float) -> None:
+        """Appends tokens that came together."""
+        self.tokens += tokens
+        self.token_times_s += [when_s] * len(tokens)
+
+
+@dataclass(frozen=True)
+class About:
+    """What a system says of itself once it is loaded."""
+
+    versions: dict[str, str]
+    weights: str  # Precision of the weights, and of what they are multiplied with.
+    weight_bytes: int  # Read for each token of one stream.
+    kv_cache: str
+    settings: str  # What differs from the defaults.
+
+    @classmethod
+    def parse(cls, fields: dict[str, Any]) -> About:
+        """From JSON."""
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
+class EmbedAnswer:
+    """One pass over many texts."""
+
+    tokens: int  # Without padding.
+    seconds: float
+
+
+class Unsupported(Exception):  # noqa: N818 - a plain answer, not a fault
+    """The system cannot do what it was asked for; the message says why."""
+
+
+class Adapter(Protocol):
+    """One system in its own process."""
+
+    def load(self, options: dict[str, Any]) -> About:
+        """Makes it ready to serve. Raises whatever its library raises."""
+
+    def run(self, requests: Sequence[Request], *, reuse_prefix: bool) -> list[Answer]:
+        """Serves the requests, each at its time; `reuse_prefix` lets it use work on earlier prompts.
+
+        Raises Unsupported.
+        """
+
+    def embed(self, texts: Sequence[str]) -> EmbedAnswer:
+        """Embeds the texts, in the order given. Raises Unsupported."""
+
+    def close(self) -> None:
+        """Ends every process that it started."""
+
+
+def run_message(requests: Sequence[Request], *, reuse_prefix: bool) -> dict[str, Any]:
+    """What asks for a run."""
+    return {"op": "run", "requests": [asdict(request) for request in requests], "reuse_prefix": reuse_prefix}
+
+
+def answer_to(adapter: Adapter, message: dict[str, Any]) -> dict[str, Any]:
+    """Carries out one message. Raises whatever the adapter raises, ValueError for an unknown operation."""
+    match message["op"]:
+        case "load":
+            return {"about": asdict(adapter.load(message["options"]))}
+        case "run":
+            requests = [Request.parse(fields) for fields in message["requests"]]
+            answers = adapter.run(requests, reuse_prefix=bool(message["reuse_prefix"]))
+            return {"answers": [asdict(answer) for answer in answers]}
+        case "embed":
+            return {"embedded": asdict(adapter.embed(message["texts"]))}
+        case other:
+            raise ValueError(f"no operation {other!r}")
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    """One line."""
+    return json.dumps(message).encode() + b"\n"
