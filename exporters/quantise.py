@@ -35,6 +35,7 @@ def quantise(model: Any, bits: Literal[4, 8], logits_width: int, min_weights: in
         name = f"{weight.name}.transposed" if transposed else weight.name
         _replace(graph, node, matrix, name, 8 if int(matrix.shape[1]) == logits_width else bits)
         quantised += 1
+    fuse_gates(graph)
     RemoveUnusedNodesPass()(model)  # with the weights that nothing reads any more
     model.opset_imports.setdefault("naiad", 1)
     return quantised
@@ -51,7 +52,7 @@ def _replace(graph: Any, product: Any, matrix: Any, name: str, bits: Literal[4, 
     linear = ir.node(
         "Linear",
         [product.inputs[0], weights] if addition is None else [product.inputs[0], weights, bias],
-        {"K": inputs, "N": outputs, "bits": bits, "factor": packed.factor},
+        {"K": inputs, "N": outputs, "bits": bits, "factor": packed.factor, "gated": 0},
         domain="naiad",
         name=f"{product.name}.q{bits}",
     )
@@ -71,6 +72,47 @@ def _bias_addition(product: Any, outputs: int) -> tuple[Any | None, Any | None]:
     bias = uses[0].node.inputs[1 - uses[0].idx]
     known = bias is not None and bias.is_initializer() and bias.const_value is not None
     return (uses[0].node, bias) if known and tuple(bias.const_value.shape) == (outputs,) else (None, None)
+
+
+def fuse_gates(graph: Any) -> None:
+    """silu(gate) * up before a Linear, both from one Split, becomes part of the Linear, which reads what was split."""
+    import onnx_ir as ir
+
+    for node in list(graph):
+        if node.op_type != "Linear" or node.domain != "naiad":
+            continue
+        split = _gate_split(node.inputs[0])
+        if split is not None:
+            node.replace_input_with(0, split.inputs[0])
+            node.attributes["gated"] = ir.AttrInt64("gated", 1)
+
+
+def _gate_split(value: Any) -> Any | None:
+    """The Split in two equal halves, `gate` and `up`, of which `value` is gate * sigmoid(gate) * up; else None."""
+    product = value.producer()
+    if product is None or product.op_type != "Mul" or len(value.uses()) != 1:
+        return None
+    for silu, up in (product.inputs, reversed(product.inputs)):
+        split = up.producer()
+        gate = _silu_argument(silu)
+        if split is None or gate is None or split.op_type != "Split" or gate.producer() is not split:
+            continue
+        widths = [output.shape[-1] if output.shape is not None else None for output in split.outputs]
+        if list(split.outputs) == [gate, up] and isinstance(widths[0], int) and widths[0] == widths[1]:
+            return split if split.attributes["axis"].as_int() == -1 else None
+    return None
+
+
+def _silu_argument(value: Any) -> Any | None:
+    """x if `value` is x * sigmoid(x), else None."""
+    product = value.producer()
+    if product is None or product.op_type != "Mul":
+        return None
+    for x, factor in (product.inputs, reversed(product.inputs)):
+        sigmoid = factor.producer()
+        if sigmoid is not None and sigmoid.op_type == "Sigmoid" and sigmoid.inputs[0] is x:
+            return x
+    return None
 
 
 def _constant_weight(value: Any) -> tuple[Any | None, bool]:

@@ -35,7 +35,7 @@ double Seconds() { return std::chrono::duration<double>(std::chrono::steady_cloc
 
 // Seconds of one product, the best third of all.
 double Measure(const Shape& shape, LinearFormat format, int rows, const LinearMath& math, SpinningTeam* team) {
-  LinearWeights weights{format, shape.inputs, shape.outputs, 1.0F, {}, {}};
+  LinearWeights weights{format, shape.inputs, shape.outputs, 1.0F, {}, {}, false};
   const size_t bytes = static_cast<size_t>(TilesOf(shape.outputs) * TileBytes(format, shape.inputs));
   const size_t copies = std::max<size_t>(1, kWeightBytes / bytes);
   // Half 0x2c2c is 0.065: no scale is a special number.

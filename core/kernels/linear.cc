@@ -22,12 +22,14 @@ constexpr int64_t kRowsPerRoundingTask = 8;
 void QuantiseRows(const LinearArgs& args, int64_t row_count, const LinearMath& math, const ParallelFor& parallel_for,
                   const QuantisedRows& rows) {
   const int32_t inputs = args.weights.inputs;
+  const int64_t width = InputWidth(args.weights);
+  const auto quantise_row = args.weights.is_gated ? math.quantise_gated_row : math.quantise_row;
   const auto quantise = [&](int64_t first, int64_t end) {
     for (int64_t r = first; r < end; ++r) {
-      math.quantise_row(args.input.data() + r * inputs, inputs, args.weights.factor, RowsFrom(rows, r));
+      quantise_row(args.input.data() + r * width, inputs, args.weights.factor, RowsFrom(rows, r));
     }
   };
-  if (row_count * inputs <= kSerialActivations) return quantise(0, row_count);
+  if (row_count * width <= kSerialActivations) return quantise(0, row_count);
   const int64_t tasks = (row_count + kRowsPerRoundingTask - 1) / kRowsPerRoundingTask;
   parallel_for(static_cast<size_t>(tasks), [&](size_t task) {
     const int64_t first = static_cast<int64_t>(task) * kRowsPerRoundingTask;
@@ -35,12 +37,11 @@ void QuantiseRows(const LinearArgs& args, int64_t row_count, const LinearMath& m
   });
 }
 
-// A multiple of four, so that two or four threads get equal shares, unless there are fewer tiles.
+// A multiple of four, so that two or four threads get equal shares.
 int64_t TaskCount(const LinearWeights& weights, int64_t rows) {
   const int64_t products = rows * weights.inputs * weights.outputs;
   const int64_t bytes = std::max(static_cast<int64_t>(weights.packed.size()), products / kProductsPerByte);
-  const int64_t wanted = std::clamp((bytes / kTaskBytes + 3) / 4 * 4, int64_t{1}, kMaxTasks);
-  return std::min(wanted, int64_t{TilesOf(weights.outputs)});
+  return std::clamp((bytes / kTaskBytes + 3) / 4 * 4, int64_t{1}, kMaxTasks);
 }
 
 // Outputs of the tiles first .. end-1 for all rows, in passes over as many rows as stay in a cache near by.
@@ -48,33 +49,37 @@ void MultiplyTiles(const LinearArgs& args, const LinearMath& math, const Quantis
                    int32_t first, int32_t end) {
   const LinearWeights& weights = args.weights;
   const auto multiply = weights.format == LinearFormat::kInt4 ? math.multiply_int4 : math.multiply_int8;
-  const int64_t pass_rows = std::max(int64_t{12}, kPassBytes / (int64_t{rows.blocks} * kBlockInputs));
+  const int64_t panel_bytes = int64_t{rows.panel_rows} * rows.blocks * kBlockInputs;
+  const int64_t pass_rows = std::max(int64_t{1}, kPassBytes / panel_bytes) * rows.panel_rows;
   for (int64_t row = 0; row < row_count; row += pass_rows) {
-    LinearTile tile;
-    tile.rows = RowsFrom(rows, row);
-    tile.row_count = static_cast<int32_t>(std::min(pass_rows, row_count - row));
-    tile.output_stride = weights.outputs;
-    for (int32_t t = first; t < end; ++t) {
+    LinearTiles tiles;
+    tiles.tile_bytes = TileBytes(weights.format, weights.inputs);
+    tiles.rows = RowsFrom(rows, row);
+    tiles.row_count = static_cast<int32_t>(std::min(pass_rows, row_count - row));
+    tiles.output_stride = weights.outputs;
+    for (int32_t t = first; t < end; t += kMaxTiles) {
       const int32_t column = t * kTileOutputs;
-      tile.packed = weights.packed.data() + t * TileBytes(weights.format, weights.inputs);
-      tile.bias = weights.bias.empty() ? nullptr : weights.bias.data() + column;
-      tile.output = args.output.data() + row * weights.outputs + column;
-      tile.columns = std::min(kTileOutputs, weights.outputs - column);
-      multiply(tile);
+      const int32_t end_column = std::min(std::min(t + kMaxTiles, end) * kTileOutputs, weights.outputs);
+      tiles.packed = weights.packed.data() + t * tiles.tile_bytes;
+      tiles.bias = weights.bias.empty() ? nullptr : weights.bias.data() + column;
+      tiles.output = args.output.data() + row * weights.outputs + column;
+      tiles.columns = end_column - column;
+      multiply(tiles);
     }
   }
 }
 
 }  // namespace
 
-QuantisedRows LinearScratch::Reserve(int64_t rows, int32_t inputs) {
-  const size_t blocks = static_cast<size_t>(rows) * static_cast<size_t>(BlocksOf(inputs));
-  if (blocks > offsets_.size()) {
-    codes_.resize(blocks * kBlockInputs);
-    floats_.resize(blocks * 2);
-    offsets_.resize(blocks);
+QuantisedRows LinearScratch::Reserve(int64_t rows, int32_t inputs, int32_t panel_rows) {
+  const int64_t panels = (rows + panel_rows - 1) / panel_rows;
+  const size_t entries = static_cast<size_t>(panels * panel_rows * BlocksOf(inputs));
+  if (entries > offsets_.size()) {
+    codes_.resize(entries * kBlockInputs);
+    floats_.resize(entries * 2);
+    offsets_.resize(entries);
   }
-  return {codes_.data(), floats_.data(), floats_.data() + blocks, offsets_.data(), BlocksOf(inputs)};
+  return {codes_.data(), floats_.data(), floats_.data() + entries, offsets_.data(), BlocksOf(inputs), panel_rows};
 }
 
 Status CheckLinearWeights(const LinearWeights& weights) {
@@ -98,24 +103,28 @@ Status CheckLinearWeights(const LinearWeights& weights) {
 
 Status Linear(const LinearArgs& args, const LinearMath& math, const ParallelFor& parallel_for, LinearScratch* scratch) {
   const LinearWeights& weights = args.weights;
-  const int64_t row_count = static_cast<int64_t>(args.input.size()) / weights.inputs;
-  if (static_cast<int64_t>(args.input.size()) != row_count * weights.inputs) {
+  const int64_t width = InputWidth(weights);
+  const int64_t row_count = static_cast<int64_t>(args.input.size()) / width;
+  if (static_cast<int64_t>(args.input.size()) != row_count * width) {
     return Status::InvalidArgument("input has " + std::to_string(args.input.size()) + " elements; expected rows of " +
-                                   std::to_string(weights.inputs));
+                                   std::to_string(width));
   }
   if (static_cast<int64_t>(args.output.size()) != row_count * weights.outputs) {
     return Status::InvalidArgument("output has " + std::to_string(args.output.size()) + " elements; expected " +
                                    std::to_string(row_count * weights.outputs));
   }
   if (row_count == 0) return Status::Ok();
-  const QuantisedRows rows = scratch->Reserve(row_count, weights.inputs);
+  // As even as can be: a panel of one row costs almost as much as one of three.
+  const int64_t panels = (row_count + math.max_panel_rows - 1) / math.max_panel_rows;
+  const int32_t panel_rows = static_cast<int32_t>((row_count + panels - 1) / panels);
+  const QuantisedRows rows = scratch->Reserve(row_count, weights.inputs, panel_rows);
   QuantiseRows(args, row_count, math, parallel_for, rows);
-  const int64_t tiles = TilesOf(weights.outputs);
-  const int64_t tasks = TaskCount(weights, row_count);
+  const int64_t pairs = (TilesOf(weights.outputs) + kMaxTiles - 1) / kMaxTiles;
+  const int64_t tasks = std::min(TaskCount(weights, row_count), pairs);
   parallel_for(static_cast<size_t>(tasks), [&](size_t task) {
     const int64_t t = static_cast<int64_t>(task);
-    MultiplyTiles(args, math, rows, row_count, static_cast<int32_t>(t * tiles / tasks),
-                  static_cast<int32_t>((t + 1) * tiles / tasks));
+    const auto first_of = [&](int64_t which) { return static_cast<int32_t>(which * pairs / tasks * kMaxTiles); };
+    MultiplyTiles(args, math, rows, row_count, first_of(t), std::min(first_of(t + 1), TilesOf(weights.outputs)));
   });
   return Status::Ok();
 }

@@ -7,6 +7,7 @@
 
 #include "kernels/linear_math.h"
 #include "kernels/quantised_row.h"
+#include "kernels/silu_constants.h"
 
 namespace naiad {
 namespace {
@@ -22,8 +23,24 @@ float HalfToFloat(const uint8_t* from) {
   return std::bit_cast<float>(std::bit_cast<uint32_t>(value) | sign);
 }
 
+float ExpNonPositive(float y) {
+  if (std::isnan(y)) return y;
+  if (y < kLowestExponent) return 0.0F;
+  const float n = std::nearbyint(y * kLog2OfE);
+  const float r = std::fma(-n, kLn2Low, std::fma(-n, kLn2High, y));
+  float p = 0.0F;
+  for (const float coefficient : kExpPolynomial) p = std::fma(p, r, coefficient);
+  return p * std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
+}
+
+float Silu(float x) {
+  const float e = ExpNonPositive(-std::abs(x));
+  return x * ((x < 0.0F ? e : 1.0F) / (1.0F + e));
+}
+
 void QuantiseBlock(const float* from, int32_t count, float factor, int32_t block, const QuantisedRows& row) {
-  int8_t* const codes = row.codes + ptrdiff_t{block} * kBlockInputs;
+  const ptrdiff_t entry = ptrdiff_t{block} * row.panel_rows;
+  int8_t* const codes = row.codes + entry * kBlockInputs;
   std::memset(codes, 0, kBlockInputs);
   float magnitude = 0.0F;
   bool finite = true;
@@ -41,15 +58,25 @@ void QuantiseBlock(const float* from, int32_t count, float factor, int32_t block
     }
     scale = magnitude / kMaxQuantised * factor;
   }
-  row.scales[block] = scale;
-  row.sums[block] = scale * static_cast<float>(sum);
-  row.offsets[block] = -128 * sum;
+  row.scales[entry] = scale;
+  row.sums[entry] = scale * static_cast<float>(sum);
+  row.offsets[entry] = -128 * sum;
 }
 
 void QuantiseRow(const float* from, int32_t inputs, float factor, const QuantisedRows& row) {
   for (int32_t block = 0; block < row.blocks; ++block) {
     const int32_t first = block * kBlockInputs;
     QuantiseBlock(from + first, std::min(kBlockInputs, inputs - first), factor, block, row);
+  }
+}
+
+void QuantiseGatedRow(const float* from, int32_t inputs, float factor, const QuantisedRows& row) {
+  for (int32_t block = 0; block < row.blocks; ++block) {
+    const int32_t first = block * kBlockInputs;
+    const int32_t count = std::min(kBlockInputs, inputs - first);
+    float values[kBlockInputs];
+    for (int32_t i = 0; i < count; ++i) values[i] = Silu(from[first + i]) * from[inputs + first + i];
+    QuantiseBlock(values, count, factor, block, row);
   }
 }
 
@@ -63,30 +90,32 @@ int32_t Int8Code(const uint8_t* block, int32_t column, int32_t input) {
 }
 
 template <LinearFormat kFormat>
-float Output(const LinearTile& tile, const QuantisedRows& row, int32_t column) {
+float Output(const uint8_t* packed, const QuantisedRows& row, int32_t column) {
   float output = 0.0F;
   for (int32_t b = 0; b < row.blocks; ++b) {
-    const uint8_t* const block = tile.packed + ptrdiff_t{b} * BlockBytes(kFormat);
-    const int8_t* const codes = row.codes + ptrdiff_t{b} * kBlockInputs;
-    int32_t sum = kFormat == LinearFormat::kInt8 ? row.offsets[b] : 0;
+    const uint8_t* const block = packed + ptrdiff_t{b} * BlockBytes(kFormat);
+    const ptrdiff_t entry = ptrdiff_t{b} * row.panel_rows;
+    const int8_t* const codes = row.codes + entry * kBlockInputs;
+    int32_t sum = kFormat == LinearFormat::kInt8 ? row.offsets[entry] : 0;
     for (int32_t i = 0; i < kBlockInputs; ++i) {
       sum += codes[i] * (kFormat == LinearFormat::kInt8 ? Int8Code(block, column, i) : Int4Code(block, column, i));
     }
     const uint8_t* const scales = block + (kFormat == LinearFormat::kInt8 ? kInt8CodeBytes : kInt4CodeBytes);
-    output = std::fma(static_cast<float>(sum) * row.scales[b], HalfToFloat(scales + 2 * column), output);
+    output = std::fma(static_cast<float>(sum) * row.scales[entry], HalfToFloat(scales + 2 * column), output);
     if (kFormat == LinearFormat::kInt4) {
-      output = std::fma(row.sums[b], HalfToFloat(scales + kTileHalfBytes + 2 * column), output);
+      output = std::fma(row.sums[entry], HalfToFloat(scales + kTileHalfBytes + 2 * column), output);
     }
   }
   return output;
 }
 
 template <LinearFormat kFormat>
-void Multiply(const LinearTile& tile) {
-  for (int32_t r = 0; r < tile.row_count; ++r) {
-    for (int32_t c = 0; c < tile.columns; ++c) {
-      const float output = Output<kFormat>(tile, RowsFrom(tile.rows, r), c);
-      tile.output[r * tile.output_stride + c] = tile.bias == nullptr ? output : output + tile.bias[c];
+void Multiply(const LinearTiles& tiles) {
+  for (int32_t r = 0; r < tiles.row_count; ++r) {
+    for (int32_t c = 0; c < tiles.columns; ++c) {
+      const uint8_t* const packed = tiles.packed + c / kTileOutputs * tiles.tile_bytes;
+      const float output = Output<kFormat>(packed, RowsFrom(tiles.rows, r), c % kTileOutputs);
+      tiles.output[r * tiles.output_stride + c] = tiles.bias == nullptr ? output : output + tiles.bias[c];
     }
   }
 }
@@ -94,7 +123,8 @@ void Multiply(const LinearTile& tile) {
 }  // namespace
 
 const LinearMath& ScalarLinearMath() {
-  static constexpr LinearMath kMath{QuantiseRow, Multiply<LinearFormat::kInt4>, Multiply<LinearFormat::kInt8>};
+  static constexpr LinearMath kMath{4, QuantiseRow, QuantiseGatedRow, Multiply<LinearFormat::kInt4>,
+                                    Multiply<LinearFormat::kInt8>};
   return kMath;
 }
 

@@ -27,6 +27,14 @@ LinearFormat ReadFormat(const Ort::ConstKernelInfo& info) {
   return bits == 4 ? LinearFormat::kInt4 : LinearFormat::kInt8;
 }
 
+bool ReadFlag(const Ort::ConstKernelInfo& info, const char* name) {
+  const int64_t value = info.GetAttribute<int64_t>(name);
+  if (value != 0 && value != 1) {
+    throw Ort::Exception(std::string(name) + " is " + std::to_string(value) + "; it must be 0 or 1", ORT_INVALID_GRAPH);
+  }
+  return value == 1;
+}
+
 template <typename T>
 std::span<const T> ReadConstant(const Ort::ConstKernelInfo& info, size_t index, const char* name) {
   int is_constant = 0;
@@ -58,6 +66,7 @@ LinearOrtKernel::LinearOrtKernel(const OrtKernelInfo* raw_info) : math_(LinearMa
   weights_.inputs = ReadSize(info, "K");
   weights_.outputs = ReadSize(info, "N");
   weights_.factor = info.GetAttribute<float>("factor");
+  weights_.is_gated = ReadFlag(info, "gated");
   if (!std::isfinite(weights_.factor)) throw Ort::Exception("factor must be finite", ORT_INVALID_GRAPH);
   weights_.packed = ReadConstant<uint8_t>(info, kPacked, "packed");
   if (info.GetInputCount() > kBias) weights_.bias = ReadConstant<float>(info, kBias, "bias");
@@ -77,15 +86,15 @@ OrtStatusPtr LinearOrtKernel::ComputeV2(OrtKernelContext* raw_context) noexcept 
           ORT_INVALID_ARGUMENT);
     }
     Ort::ThrowOnError(Ort::GetApi().GetDimensions(info, shape.data(), rank));
-    if (shape[rank - 1] != weights_.inputs) {
-      throw Ort::Exception(
-          "input is " + std::to_string(shape[rank - 1]) + " wide; expected K, " + std::to_string(weights_.inputs),
-          ORT_INVALID_ARGUMENT);
+    const int64_t width = InputWidth(weights_);
+    if (shape[rank - 1] != width) {
+      throw Ort::Exception("input is " + std::to_string(shape[rank - 1]) + " wide; expected " + std::to_string(width),
+                           ORT_INVALID_ARGUMENT);
     }
     shape[rank - 1] = weights_.outputs;
     const size_t elements = info.GetElementCount();
     Ort::UnownedValue output = context.GetOutput(0, shape.data(), rank);
-    const size_t rows = elements / static_cast<size_t>(weights_.inputs);
+    const size_t rows = elements / static_cast<size_t>(width);
     ThrowIfFailed(Linear({weights_,
                           {input.GetTensorData<float>(), elements},
                           {output.GetTensorMutableData<float>(), rows * static_cast<size_t>(weights_.outputs)}},

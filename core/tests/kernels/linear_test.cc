@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 
@@ -50,7 +51,7 @@ Layer RandomLayer(const Sizes& sizes, uint32_t seed) {
   layer.rows = sizes.rows;
   layer.input = RandomFloats(random, static_cast<size_t>(sizes.rows) * static_cast<size_t>(sizes.inputs));
   layer.bias = RandomFloats(random, static_cast<size_t>(sizes.outputs));
-  layer.weights = {sizes.format, sizes.inputs, sizes.outputs, 0.5F, layer.packed, layer.bias};
+  layer.weights = {sizes.format, sizes.inputs, sizes.outputs, 0.5F, layer.packed, layer.bias, false};
   return layer;
 }
 
@@ -91,7 +92,7 @@ double WeightAt(const LinearWeights& weights, int32_t output, int32_t input) {
 double ErrorAgainstDoubles(const Layer& layer, const std::vector<float>& actual) {
   const LinearWeights& weights = layer.weights;
   LinearScratch scratch;
-  const QuantisedRows row = scratch.Reserve(1, weights.inputs);
+  const QuantisedRows row = scratch.Reserve(1, weights.inputs, 1);
   double error = 0.0;
   for (int32_t r = 0; r < layer.rows; ++r) {
     LinearMathFor(SimdLevel::kScalar).quantise_row(layer.input.data() + r * weights.inputs, weights.inputs, 1.0F, row);
@@ -110,6 +111,8 @@ double ErrorAgainstDoubles(const Layer& layer, const std::vector<float>& actual)
   }
   return error;
 }
+
+std::vector<double> ToDoubles(const std::vector<float>& values) { return {values.begin(), values.end()}; }
 
 std::string FormatName(const ::testing::TestParamInfo<LinearFormat>& which) {
   return which.param == LinearFormat::kInt4 ? "Int4" : "Int8";
@@ -209,6 +212,49 @@ TEST_P(LinearTest, ZerosAndNumbersThatAreAlmostZeroGiveTheBias) {
   }
 }
 
+TEST_P(LinearTest, GatedActivationsAreSiluOfTheGateTimesTheUpInTheSameBitsAtEveryLevel) {
+  for (const int32_t inputs : {1, 31, 40, 96}) {
+    for (const int32_t rows : {1, 5, 13}) {
+      Layer layer = RandomLayer({GetParam(), inputs, 20, rows}, static_cast<uint32_t>(inputs + rows));
+      Layer gated = layer;
+      gated.weights.is_gated = true;
+      gated.input.clear();
+      std::mt19937 random(9);
+      for (size_t i = 0; i < layer.input.size(); i += static_cast<size_t>(inputs)) {
+        const std::vector<float> gates = RandomFloats(random, static_cast<size_t>(inputs));
+        gated.input.insert(gated.input.end(), gates.begin(), gates.end());
+        const auto ups = layer.input.begin() + static_cast<ptrdiff_t>(i);
+        gated.input.insert(gated.input.end(), ups, ups + inputs);
+        for (size_t k = 0; k < gates.size(); ++k) {
+          const double gate = static_cast<double>(gates[k]);
+          layer.input[i + k] *= static_cast<float>(gate / (1.0 + std::exp(-gate)));
+        }
+      }
+      gated.weights.packed = gated.packed;
+      gated.weights.bias = gated.bias;
+      const std::vector<float> reference = Multiply(gated, SimdLevel::kScalar);
+      // An activation next to the middle of two codes may fall to either.
+      ASSERT_LT(MaxError(reference, ToDoubles(Multiply(layer, SimdLevel::kScalar))), 0.05);
+      for (const SimdLevel level : AvailableLevels()) ASSERT_EQ(Multiply(gated, level), reference);
+    }
+  }
+}
+
+TEST(LinearMathTest, SiluVanishesFarBelowZeroAndIsItsArgumentFarAbove) {
+  for (const SimdLevel level : AvailableLevels()) {
+    LinearScratch scratch;
+    const QuantisedRows row = scratch.Reserve(1, 3, 1);
+    for (const float gate : {-3e38F, -200.0F, -100.0F}) {
+      const std::array<float, 6> input{gate, gate, gate, 1.0F, 1.0F, 1.0F};
+      LinearMathFor(level).quantise_gated_row(input.data(), 3, 1.0F, row);
+      ASSERT_EQ(row.scales[0], 0.0F);
+    }
+    const std::array<float, 6> input{100.0F, 0.0F, -1.0F, 2.0F, 1.0F, 1.0F};
+    LinearMathFor(level).quantise_gated_row(input.data(), 3, 1.0F, row);
+    ASSERT_FLOAT_EQ(row.scales[0] * 127.0F, 200.0F);
+  }
+}
+
 TEST_P(LinearTest, NoRowsIsNoWork) {
   EXPECT_TRUE(Multiply(RandomLayer({GetParam(), 32, 16, 0}, 16), SimdLevel::kScalar).empty());
 }
@@ -238,12 +284,12 @@ TEST_P(LinearTest, WrongSizesAreRefusedByName) {
 
 TEST(LinearScratchTest, MemoryIsKeptForLaterCalls) {
   LinearScratch scratch;
-  const QuantisedRows large = scratch.Reserve(64, 576);
-  const QuantisedRows small = scratch.Reserve(1, 100);
+  const QuantisedRows large = scratch.Reserve(64, 576, 6);
+  const QuantisedRows small = scratch.Reserve(1, 100, 1);
   EXPECT_EQ(small.codes, large.codes);
   EXPECT_EQ(small.scales, large.scales);
   EXPECT_EQ(small.offsets, large.offsets);
-  EXPECT_EQ(scratch.Reserve(64, 576).codes, large.codes);
+  EXPECT_EQ(scratch.Reserve(64, 576, 6).codes, large.codes);
 }
 
 }  // namespace
