@@ -18,7 +18,7 @@ namespace {
 constexpr int32_t kLanes = 16;
 // 32 registers: for each row and tile a sum of integers and a sum of floats, and a few for weights.
 constexpr int32_t kMaxPanelRows = 6;
-// With a single panel, memory is asked for this far ahead of its use: the hardware stops at the end of each page.
+// For a single row, memory is asked for this far ahead of its use: the hardware stops at the end of each page.
 constexpr ptrdiff_t kPrefetchBytes = 2048;
 
 __m512 LoadHalves(const uint8_t* from) {
@@ -105,8 +105,8 @@ struct Prefetch {
   ptrdiff_t bytes = 0;
 };
 
-// A single panel reads on in its tiles. Several panels go over the same tiles, which only the first finds in memory:
-// each asks for its share of the next tiles, so that memory is as busy as arithmetic is.
+// Several panels go over the same tiles, which only the first would find in memory: each asks for its share of the next
+// tiles, so that memory is as busy as arithmetic is.
 template <LinearFormat kFormat, int kTiles>
 Prefetch PrefetchOf(const LinearTiles& tiles, int32_t first_row) {
   const ptrdiff_t panels = (tiles.row_count + tiles.rows.panel_rows - 1) / tiles.rows.panel_rows;
@@ -125,11 +125,11 @@ void MultiplyPanel(const LinearTiles& tiles, int32_t first_row) {
   const uint8_t* block = tiles.packed;
   const int8_t* codes = rows.codes;
   const ptrdiff_t end = ptrdiff_t{rows.blocks} * rows.panel_rows;
-  const bool is_only_panel = tiles.row_count <= rows.panel_rows;
+  const bool is_only_row = tiles.row_count == 1;
   Prefetch prefetch = PrefetchOf<kFormat, kTiles>(tiles, first_row);
   for (ptrdiff_t entry = 0; entry < end; entry += rows.panel_rows) {
-    if (is_only_panel) {
-      Unroll<kTiles>([&](auto t) { PrefetchNear<BlockBytes(kFormat)>(block + t * tiles.tile_bytes); });
+    if (is_only_row) {
+      PrefetchNear<BlockBytes(kFormat)>(block);
     } else {
       for (ptrdiff_t line = 0; line < prefetch.bytes; line += kVectorBytes) {
         _mm_prefetch(reinterpret_cast<const char*>(prefetch.at + line), _MM_HINT_T1);
@@ -173,7 +173,17 @@ void MultiplyPanels(const LinearTiles& tiles) {
 
 template <LinearFormat kFormat>
 void Multiply(const LinearTiles& tiles) {
-  if (tiles.columns > kTileOutputs) {
+  if (tiles.row_count == 1) {
+    // Nothing to share between tiles: one stream of memory after the other is faster than two at once.
+    LinearTiles tile = tiles;
+    for (int32_t column = 0; column < tiles.columns; column += kTileOutputs) {
+      tile.columns = tiles.columns - column;
+      MultiplyPanel<kFormat, 1, 1>(tile, 0);
+      tile.packed += tile.tile_bytes;
+      tile.output += kTileOutputs;
+      if (tile.bias != nullptr) tile.bias += kTileOutputs;
+    }
+  } else if (tiles.columns > kTileOutputs) {
     MultiplyPanels<kFormat, 2>(tiles);
   } else {
     MultiplyPanels<kFormat, 1>(tiles);
