@@ -20,9 +20,15 @@ from exporters.quality import perplexity, quality_text, tokens_per_second
 from exporters.quantise import quantise
 from exporters.runtime import find_ops_library, open_session
 
-_ROUNDS, _SECONDS = 3, 3.0
+_ROUNDS, _SECONDS = 3, 1.0
 # Column: (sequences, tokens each in one step).
-_LOADS = {"decode, 1 sequence": (1, 1), "decode, 8 sequences": (8, 1), "prefill, 64 tokens": (1, 64)}
+_LOADS = {
+    "decode, 1 sequence": (1, 1),
+    "decode, 8 sequences": (8, 1),
+    "decode, 32 sequences": (32, 1),
+    "prefill, 64 tokens": (1, 64),
+    "prefill, 512 tokens": (1, 512),
+}
 
 
 def main(argv: list[str] | None = None) -> int:

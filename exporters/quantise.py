@@ -1,8 +1,7 @@
-"""Weight-only quantisation: MatMul with a constant weight becomes com.microsoft::MatMulNBits.
+"""Weights in 8 or 4 bits: MatMul with a constant weight becomes naiad::Linear, with the bias that is added to it.
 
-Blocks of 32 weights along the reduction share a scale and a zero point. Rounding is to nearest; the range of each 4-bit
-block is shrunk when that lowers its squared error. Activations stay float in the graph; accuracy level 4 lets
-ONNX Runtime multiply in 8-bit integers. Operator: github.com/microsoft/onnxruntime docs/ContribOperators.md.
+Operator: docs/contracts.md section 2. Rounding and layout: pack_linear.py. Activations stay float in the graph; the
+operator rounds them to 8 bits, 32 at a time.
 """
 
 from __future__ import annotations
@@ -10,21 +9,18 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from exporters.initializers import add_initializer
+from exporters.pack_linear import pack
 
-BLOCK_SIZE = 32
-_ACCURACY_LEVEL_INT8 = 4
 # Smaller products cost more in bookkeeping than they save in memory reads (classification heads, tiny layers).
 _MIN_WEIGHTS = 4096
-_SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8)
 
 
 def quantise(model: Any, bits: Literal[4, 8], logits_width: int, min_weights: int = _MIN_WEIGHTS) -> int:
     """Quantises the constant right-hand sides of MatMuls of an `onnx_ir.Model` in place; returns how many.
 
     A product with `logits_width` columns, the output projection, gets 8 bits in any case: at 4 bits it costs more
-    perplexity than any other.
+    perplexity than all others together (docs/decisions/0003-default-weights.md).
     """
-    import onnx_ir as ir
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     graph, quantised = model.graph, 0
@@ -36,34 +32,87 @@ def quantise(model: Any, bits: Literal[4, 8], logits_width: int, min_weights: in
             continue
         matrix = weight.const_value.numpy()
         matrix = matrix.T if transposed else matrix
-        rows, columns = (int(size) for size in matrix.shape)
-        node_bits: Literal[4, 8] = 8 if columns == logits_width else bits
-        packed, scales, zero_points = pack(matrix, node_bits)
         name = f"{weight.name}.transposed" if transposed else weight.name
-        replacement = ir.node(
-            "MatMulNBits",
-            [
-                node.inputs[0],
-                add_initializer(graph, f"{name}.q{node_bits}", packed),
-                add_initializer(graph, f"{name}.scales", scales),
-                add_initializer(graph, f"{name}.zero_points", zero_points),
-            ],
-            {
-                "K": rows, "N": columns, "bits": node_bits, "block_size": BLOCK_SIZE,
-                "accuracy_level": _ACCURACY_LEVEL_INT8,
-            },
-            domain="com.microsoft",
-            name=f"{node.name}.q{node_bits}",
-        )  # fmt: skip
-        old, new = node.outputs[0], replacement.outputs[0]
-        new.name, new.type, new.shape = old.name, old.type, old.shape
-        graph.insert_before(node, replacement)
-        old.replace_all_uses_with(new, replace_graph_outputs=True)
-        graph.remove(node, safe=True)
+        _replace(graph, node, matrix, name, 8 if int(matrix.shape[1]) == logits_width else bits)
         quantised += 1
+    fuse_gates(graph)
     RemoveUnusedNodesPass()(model)  # with the weights that nothing reads any more
-    model.opset_imports.setdefault("com.microsoft", 1)
+    model.opset_imports.setdefault("naiad", 1)
     return quantised
+
+
+def _replace(graph: Any, product: Any, matrix: Any, name: str, bits: Literal[4, 8]) -> None:
+    """Puts a Linear node in the place of a product and of the addition of a constant vector behind it."""
+    import onnx_ir as ir
+
+    packed = pack(matrix, bits)
+    inputs, outputs = (int(size) for size in matrix.shape)
+    addition, bias = _bias_addition(product, outputs)
+    weights = add_initializer(graph, f"{name}.packed{bits}", packed.packed)
+    linear = ir.node(
+        "Linear",
+        [product.inputs[0], weights] if addition is None else [product.inputs[0], weights, bias],
+        {"K": inputs, "N": outputs, "bits": bits, "factor": packed.factor, "gated": 0},
+        domain="naiad",
+        name=f"{product.name}.q{bits}",
+    )
+    end = product if addition is None else addition
+    old, new = end.outputs[0], linear.outputs[0]
+    new.name, new.type, new.shape = old.name, old.type, old.shape
+    graph.insert_before(end, linear)
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    graph.remove([end] if end is product else [end, product], safe=True)
+
+
+def _bias_addition(product: Any, outputs: int) -> tuple[Any | None, Any | None]:
+    """The node that adds a constant to each output of a product that nothing else reads, and it; else None twice."""
+    uses = product.outputs[0].uses()
+    if len(uses) != 1 or product.outputs[0].is_graph_output() or uses[0].node.op_type != "Add":
+        return None, None
+    bias = uses[0].node.inputs[1 - uses[0].idx]
+    known = bias is not None and bias.is_initializer() and bias.const_value is not None
+    return (uses[0].node, bias) if known and tuple(bias.const_value.shape) == (outputs,) else (None, None)
+
+
+def fuse_gates(graph: Any) -> None:
+    """silu(gate) * up before a Linear, both from one Split, becomes part of the Linear, which reads what was split."""
+    import onnx_ir as ir
+
+    for node in list(graph):
+        if node.op_type != "Linear" or node.domain != "naiad":
+            continue
+        split = _gate_split(node.inputs[0])
+        if split is not None:
+            node.replace_input_with(0, split.inputs[0])
+            node.attributes["gated"] = ir.AttrInt64("gated", 1)
+
+
+def _gate_split(value: Any) -> Any | None:
+    """The Split in two equal halves, `gate` and `up`, of which `value` is gate * sigmoid(gate) * up; else None."""
+    product = value.producer()
+    if product is None or product.op_type != "Mul" or len(value.uses()) != 1:
+        return None
+    for silu, up in (product.inputs, reversed(product.inputs)):
+        split = up.producer()
+        gate = _silu_argument(silu)
+        if split is None or gate is None or split.op_type != "Split" or gate.producer() is not split:
+            continue
+        widths = [output.shape[-1] if output.shape is not None else None for output in split.outputs]
+        if list(split.outputs) == [gate, up] and isinstance(widths[0], int) and widths[0] == widths[1]:
+            return split if split.attributes["axis"].as_int() == -1 else None
+    return None
+
+
+def _silu_argument(value: Any) -> Any | None:
+    """x if `value` is x * sigmoid(x), else None."""
+    product = value.producer()
+    if product is None or product.op_type != "Mul":
+        return None
+    for x, factor in (product.inputs, reversed(product.inputs)):
+        sigmoid = factor.producer()
+        if sigmoid is not None and sigmoid.op_type == "Sigmoid" and sigmoid.inputs[0] is x:
+            return x
+    return None
 
 
 def _constant_weight(value: Any) -> tuple[Any | None, bool]:
@@ -74,45 +123,3 @@ def _constant_weight(value: Any) -> tuple[Any | None, bool]:
     if not source.is_initializer() or source.const_value is None or len(source.const_value.shape) != 2:
         return None, False
     return source, transposed
-
-
-def pack(weight: Any, bits: Literal[4, 8]) -> tuple[Any, Any, Any]:
-    """[K, N] float -> packed uint8 [N, blocks, 32 * bits / 8], scales float [N, blocks], zero points uint8 [N, ...]."""
-    import numpy as np
-    import torch
-
-    k, n = weight.shape
-    blocks = -(-k // BLOCK_SIZE)
-    values = torch.nn.functional.pad(
-        torch.from_numpy(np.array(weight.T, dtype=np.float32)), (0, blocks * BLOCK_SIZE - k)
-    )
-    codes, scales, zero_points = _round_blocks(values.reshape(n, blocks, BLOCK_SIZE).float(), 2**bits - 1, bits == 4)
-    codes, zero_points = codes.numpy(), zero_points.numpy()
-    if bits == 4:
-        codes = codes[..., 0::2] | codes[..., 1::2] << 4
-        zero_points = np.pad(zero_points, ((0, 0), (0, blocks % 2)))
-        zero_points = zero_points[:, 0::2] | zero_points[:, 1::2] << 4
-    return codes, scales.numpy(), zero_points
-
-
-def _round_blocks(values: Any, levels: int, search: bool) -> tuple[Any, Any, Any]:
-    """Codes, scales and zero points of blocks [N, blocks, 32], in `levels` steps from least to largest value."""
-    import torch
-
-    low = values.amin(-1, keepdim=True).clamp(max=0.0)
-    high = values.amax(-1, keepdim=True).clamp(min=0.0)
-    best_error = best = None
-    for shrink in _SHRINKS if search else (1.0,):
-        scale = ((high - low) * shrink / levels).clamp(min=1e-12)
-        zero_point = (-low * shrink / scale).round().clamp(0, levels)
-        codes = (values / scale + zero_point).round().clamp(0, levels)
-        error = ((codes - zero_point) * scale - values).square().sum(-1, keepdim=True)
-        if best is None:
-            best, best_error = (codes, scale, zero_point), error
-            continue
-        better = error < best_error
-        best = tuple(torch.where(better, new, old) for new, old in zip((codes, scale, zero_point), best, strict=True))
-        best_error = torch.where(better, error, best_error)
-    assert best is not None
-    codes, scale, zero_point = best
-    return codes.to(torch.uint8), scale.squeeze(-1), zero_point.squeeze(-1).to(torch.uint8)

@@ -5,26 +5,15 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
-#include <type_traits>
-#include <utility>
 
 #include "kernels/attention_math.h"
 #include "kernels/quantised_row.h"
+#include "kernels/unroll.h"
 
 namespace naiad {
 namespace {
 
 constexpr int32_t kLanes = 8;
-
-// Calls f with 0 .. kCount-1, each as a type of its own: then GCC keeps arrays that f indexes in registers. With a loop
-// it writes them to memory in each round.
-template <int kCount, typename Function>
-[[gnu::always_inline]] inline void Unroll(Function f) {
-  [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) __attribute__((always_inline)) {
-    (f(std::integral_constant<int, kIndex>{}), ...);
-  }
-  (std::make_integer_sequence<int, kCount>{});
-}
 
 // The lanes below `count` (0 .. 8) set.
 __m256i LaneMask(int32_t count) {

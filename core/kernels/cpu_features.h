@@ -5,18 +5,19 @@
 
 namespace naiad {
 
-// A set of kernels. Each level has its own translation unit, compiled with just the flags that it needs; a new one
-// (AVX-512) is one more enumerator, one more unit and one more line in AttentionMathFor.
+// A set of kernels; each level includes those before it. Each has its own translation units, compiled with just the
+// flags that it needs; where a kernel has none for a level, the next lower one serves (docs/performance.md).
 enum class SimdLevel {
   kScalar,  // Portable C++, the reference.
-  kAvx2,    // AVX2 and FMA.
+  kAvx2,    // AVX2, FMA and F16C.
+  kAvx512,  // AVX-512 F, BW, VL and VNNI.
 };
 
-// The environment variable that caps the level: "scalar" or "avx2". For tests and for finding faults.
+// The environment variable that caps the level: "scalar", "avx2" or "avx512". For tests and for finding faults.
 inline constexpr char kSimdLevelVariable[] = "NAIAD_SIMD_LEVEL";
 
-// Sets `level` to the best that this CPU has, or to `wanted` ("scalar", "avx2") if that is not null and not empty.
-// Fails with kInvalidArgument on an unknown name and on a level that the CPU lacks.
+// Sets `level` to the best that this CPU has, or to `wanted` ("scalar", "avx2", "avx512"; "auto" is the best) if that
+// is not null and not empty. Fails with kInvalidArgument on an unknown name and on a level that the CPU lacks.
 Status ChooseSimdLevel(const char* wanted, SimdLevel* level);
 
 // ChooseSimdLevel for the value of kSimdLevelVariable.

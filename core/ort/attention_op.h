@@ -1,4 +1,4 @@
-// What the kernels behind naiad's two attention operators share: attributes, tensors, threads, errors.
+// What the kernels behind naiad's operators share: attributes, tensors, threads, errors.
 #pragma once
 
 #include <cstdint>

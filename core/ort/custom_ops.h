@@ -5,7 +5,7 @@
 
 namespace naiad {
 
-// The domain with PagedAttention and PackedAttention in it. Lives as long as the process, as ONNX Runtime keeps
+// The domain with PagedAttention, PackedAttention and Linear in it. Lives as long as the process, as ONNX Runtime keeps
 // pointers into it for as long as a session lives. May throw Ort::Exception on the first call.
 OrtCustomOpDomain* NaiadOpDomain();
 

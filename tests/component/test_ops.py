@@ -1,10 +1,11 @@
-"""The attention operators inside Python's ONNX Runtime, on the synthetic models."""
+"""naiad's operators inside Python's ONNX Runtime: attention on the synthetic models, linear layers alone."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from exporters.pack_linear import pack, unpack
 from tests.synthetic import make_decoder as decoder
 from tests.synthetic import make_encoder as encoder
-from tests.synthetic.graph_builder import FLOAT, INT32, GraphBuilder
+from tests.synthetic.graph_builder import FLOAT, INT32, UINT8, GraphBuilder
 
 pytestmark = pytest.mark.component
 
@@ -187,3 +189,62 @@ def test_shapes_pass_through_the_operators_for_the_runtime_to_plan_with(tmp_path
     onnx.save(model, tmp_path / "1" / "model.onnx")
     (output,) = _session(tmp_path, ops_library).get_outputs()
     assert output.shape == ["tokens", 32]
+
+
+def _linear_session(tmp_path: Path, ops_library: Path, inputs: int, packed: Any, **attributes: Any) -> Any:
+    """A graph of one Linear; `packed` is an array, or None for a weight that is no constant."""
+    graph = GraphBuilder()
+    x = graph.input("x", FLOAT, ["rows", inputs])
+    weight = graph.input("packed", UINT8, [1, 1]) if packed is None else graph.constant(packed, np.uint8)
+    graph.naiad_node("Linear", [x, weight], ["y"], **{"factor": 1.0, "gated": 0, **attributes})
+    model = graph.model("linear")
+    model.graph.output.append(onnx.helper.make_tensor_value_info("y", FLOAT, None))
+    (tmp_path / "1").mkdir(exist_ok=True)
+    onnx.save(model, tmp_path / "1" / "model.onnx")
+    return _session(tmp_path, ops_library)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(("inputs", "outputs"), [(64, 48), (100, 33)])
+def test_a_linear_layer_is_the_product_with_what_its_weights_stand_for(
+    tmp_path: Path, ops_library: Path, bits: Literal[4, 8], inputs: int, outputs: int
+) -> None:
+    random = np.random.default_rng(8)
+    packed = pack(random.normal(size=(inputs, outputs)).astype(np.float32), bits)
+    sizes = {"K": inputs, "N": outputs, "bits": bits}
+    session = _linear_session(tmp_path, ops_library, inputs, packed.packed, factor=packed.factor, **sizes)
+    x = random.normal(size=(70, inputs)).astype(np.float32)
+    (y,) = session.run(None, {"x": x})
+    expected = x @ unpack(packed, inputs, outputs, bits)
+    # 8-bit activations: each is off by at most half of 1/127 of the largest of its block, independently.
+    np.testing.assert_allclose(y, expected, atol=0.04 * np.sqrt(inputs))
+    for row in (0, 5, 69):
+        np.testing.assert_array_equal(session.run(None, {"x": x[row : row + 1]})[0], y[row : row + 1])
+    assert session.run(None, {"x": x[:0]})[0].shape == (0, outputs)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bits": 5}, "bits is 5; it must be 4 or 8"),
+        ({"gated": 2}, "gated is 2; it must be 0 or 1"),
+        ({"N": 17}, "packed has 640 bytes; expected 1280"),
+        ({"K": 0}, "K is 0; it must be 1 to 16777216"),
+        ({"N": 1 << 40}, "N is 0; it must be 1 to 16777216"),
+        ({"factor": float("nan")}, "factor must be finite"),
+        ({"packed": None}, "packed must be a constant of the graph"),
+    ],
+)
+def test_a_linear_layer_that_makes_no_sense_is_refused_when_it_loads(
+    tmp_path: Path, ops_library: Path, change: dict[str, Any], message: str
+) -> None:
+    packed = pack(np.ones((64, 16), np.float32), 4).packed
+    with pytest.raises(Exception, match=message):
+        _linear_session(tmp_path, ops_library, 64, **{"packed": packed, "K": 64, "N": 16, "bits": 4, **change})
+
+
+def test_a_linear_layer_refuses_rows_of_another_width(tmp_path: Path, ops_library: Path) -> None:
+    packed = pack(np.ones((64, 16), np.float32), 4).packed
+    session = _linear_session(tmp_path, ops_library, 65, packed, K=64, N=16, bits=4)
+    with pytest.raises(Exception, match="input is 65 wide; expected 64"):
+        session.run(None, {"x": np.ones((2, 65), np.float32)})

@@ -15,9 +15,8 @@ class AttentionMathTest : public ::testing::TestWithParam<SimdLevel> {
   const AttentionMath& math_ = AttentionMathFor(GetParam());
 };
 
-INSTANTIATE_TEST_SUITE_P(Levels, AttentionMathTest, ::testing::ValuesIn(AvailableLevels()), [](const auto& which) {
-  return which.param == SimdLevel::kScalar ? std::string("Scalar") : std::string("Avx2");
-});
+INSTANTIATE_TEST_SUITE_P(Levels, AttentionMathTest, ::testing::ValuesIn(AvailableLevels()),
+                         [](const auto& which) { return LevelName(which.param); });
 
 // The weight of a score that lies `distance` below the largest one.
 float WeightAt(const AttentionMath& math, float distance, float softcap = 0.0F) {

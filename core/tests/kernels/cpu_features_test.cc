@@ -18,14 +18,16 @@ TEST(CpuFeaturesTest, NoWishGivesTheBestLevelWhichCanAlsoBeNamed) {
   EXPECT_TRUE(ChooseSimdLevel("", &best_of_empty).ok());
   EXPECT_EQ(best, best_of_empty);
   SimdLevel named = SimdLevel::kScalar;
-  EXPECT_EQ(ChooseSimdLevel("avx2", &named).ok(), best == SimdLevel::kAvx2);
+  EXPECT_EQ(ChooseSimdLevel("avx2", &named).ok(), best >= SimdLevel::kAvx2);
+  EXPECT_EQ(ChooseSimdLevel("avx512", &named).ok(), best >= SimdLevel::kAvx512);
+  EXPECT_EQ(named, best);
 }
 
 TEST(CpuFeaturesTest, UnknownLevelIsRefusedByName) {
   SimdLevel level = SimdLevel::kScalar;
   const Status status = ChooseSimdLevel("mmx", &level);
   EXPECT_EQ(status.code(), ErrorCode::kInvalidArgument);
-  EXPECT_EQ(status.message(), "NAIAD_SIMD_LEVEL is 'mmx'; it must be 'auto', 'scalar' or 'avx2'");
+  EXPECT_EQ(status.message(), "NAIAD_SIMD_LEVEL is 'mmx'; it must be 'auto', 'scalar', 'avx2' or 'avx512'");
 }
 
 }  // namespace

@@ -40,8 +40,17 @@ inline std::vector<float> ThroughEightBits(std::span<const float> row) {
 // The levels that this machine can run; the scalar one is always there.
 inline std::vector<SimdLevel> AvailableLevels() {
   SimdLevel best = SimdLevel::kScalar;
-  if (!ChooseSimdLevel(nullptr, &best).ok() || best == SimdLevel::kScalar) return {SimdLevel::kScalar};
-  return {SimdLevel::kScalar, best};
+  if (!ChooseSimdLevel(nullptr, &best).ok()) return {SimdLevel::kScalar};
+  std::vector<SimdLevel> levels;
+  for (const SimdLevel level : {SimdLevel::kScalar, SimdLevel::kAvx2, SimdLevel::kAvx512}) {
+    if (level <= best) levels.push_back(level);
+  }
+  return levels;
+}
+
+inline std::string LevelName(SimdLevel level) {
+  if (level == SimdLevel::kAvx512) return "Avx512";
+  return level == SimdLevel::kAvx2 ? "Avx2" : "Scalar";
 }
 
 // Tasks on three threads that take them one by one.

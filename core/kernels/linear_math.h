@@ -1,0 +1,76 @@
+// The inner loops of linear layers with quantised weights, once per instruction set. Every level gives the same bits.
+//
+// Batch invariance: what comes out for a row depends only on that row and on the weights. Products of codes are summed
+// in integers, exactly; the sums of the blocks are added as floats in the order of the blocks, one fused multiply-add
+// each, whatever the number of rows.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu_features.h"
+#include "kernels/linear_layout.h"
+
+namespace naiad {
+
+inline constexpr int32_t kMaxTiles = 2;  // Tiles that one call multiplies.
+
+// Rows of activations in 8 bits, cut into blocks of 32 as the weights are: activation = scale * code. Rows lie in
+// panels of panel_rows, of which the last may lack some: block after block, in each the rows of the panel. So block b
+// of row r is entry (r / panel_rows * blocks + b) * panel_rows + r % panel_rows; an entry is one element of each of the
+// last three arrays and 32 codes.
+struct QuantisedRows {
+  int8_t* codes = nullptr;  // -127 .. 127
+  float* scales = nullptr;
+  float* sums = nullptr;       // scale * sum of the block's codes: what a minimum of the weights is multiplied by.
+  int32_t* offsets = nullptr;  // -128 * sum of the block's codes: undoes the 128 in 8-bit weights.
+  int32_t blocks = 0;
+  int32_t panel_rows = 1;
+};
+
+// One or two tiles of outputs for some rows.
+struct LinearTiles {
+  const uint8_t* packed = nullptr;  // The first tile's first block.
+  ptrdiff_t tile_bytes = 0;
+  QuantisedRows rows;  // From the start of a panel on.
+  int32_t row_count = 0;
+  const float* bias = nullptr;  // [columns], or null.
+  float* output = nullptr;      // output[r * output_stride + c]
+  ptrdiff_t output_stride = 0;
+  int32_t columns = 0;  // 1 .. kMaxTiles * kTileOutputs; no other is written.
+};
+
+struct LinearMath {
+  int32_t max_panel_rows;  // Rows that share what is done to a block of weights.
+
+  // Writes one row from `inputs` floats; fills the last block up with zeros. `factor` multiplies all scales. A block
+  // that is not finite gets the scale NaN, so that every output of the row shows it.
+  void (*quantise_row)(const float* from, int32_t inputs, float factor, const QuantisedRows& row);
+
+  // The same for silu(gate) * up, with `inputs` gates at `from` and then as many ups; silu_constants.h has the steps.
+  void (*quantise_gated_row)(const float* from, int32_t inputs, float factor, const QuantisedRows& row);
+
+  void (*multiply_int4)(const LinearTiles& tiles);
+  void (*multiply_int8)(const LinearTiles& tiles);
+};
+
+const LinearMath& LinearMathFor(SimdLevel level);
+
+// Defined in their own translation units.
+const LinearMath& ScalarLinearMath();
+#if defined(__x86_64__)
+const LinearMath& Avx2LinearMath();
+const LinearMath& Avx512LinearMath();
+#endif
+
+// The rows from `first` to the end of its panel, if it is not the first of its panel; else all from there on.
+static inline QuantisedRows RowsFrom(const QuantisedRows& rows, ptrdiff_t first) {
+  const ptrdiff_t skipped = first / rows.panel_rows * rows.panel_rows * rows.blocks + first % rows.panel_rows;
+  return {rows.codes + skipped * kBlockInputs,
+          rows.scales + skipped,
+          rows.sums + skipped,
+          rows.offsets + skipped,
+          rows.blocks,
+          rows.panel_rows};
+}
+}  // namespace naiad

@@ -1,0 +1,217 @@
+// AVX2, FMA and F16C. This file alone is compiled with those flags, so nothing that other units could inline may be
+// defined here.
+#include <immintrin.h>
+
+#include <array>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "kernels/linear_math.h"
+#include "kernels/quantised_row.h"
+#include "kernels/silu_constants.h"
+#include "kernels/unroll.h"
+
+namespace naiad {
+namespace {
+
+constexpr int32_t kLanes = 8;
+// 16 registers: for each row a sum of integers and a sum of floats, and a few for weights.
+constexpr int32_t kMaxPanelRows = 4;
+
+// The lanes below `count` set; any count.
+__m256i LaneMask(int32_t count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+__m256 LoadHalves(const uint8_t* from) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+}
+
+__m256i LoadBytes(const uint8_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
+
+// Four codes of a row in every lane.
+__m256i BroadcastCodes(const int8_t* codes) {
+  int32_t four = 0;
+  std::memcpy(&four, codes, sizeof(four));
+  return _mm256_set1_epi32(four);
+}
+
+// sums[r] = the products of one block's codes, for eight outputs; `block` is the first byte of their codes. Pairs of
+// products are added in 16 bits: 32 products of 4-bit codes fit (8 * 2 * 15 * 127), two of 8-bit codes do too
+// (2 * 128 * 127), so that nothing saturates.
+template <LinearFormat kFormat, int kRows>
+[[gnu::always_inline]] inline void SumCodes(const uint8_t* block, const int8_t* codes, __m256i* sums) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  Unroll<kRows>([&](auto r) { sums[r] = _mm256_setzero_si256(); });
+  if constexpr (kFormat == LinearFormat::kInt4) {
+    const __m256i low = _mm256_set1_epi8(15);
+    const auto add = [&](__m256i weights, int32_t input) __attribute__((always_inline)) {
+      Unroll<kRows>([&](auto r) {
+        const __m256i pairs = _mm256_maddubs_epi16(weights, BroadcastCodes(codes + r * kBlockInputs + input));
+        sums[r] = _mm256_add_epi16(sums[r], pairs);
+      });
+    };
+    Unroll<4>([&](auto v) {
+      const __m256i both = LoadBytes(block + v * kVectorBytes);
+      add(_mm256_and_si256(both, low), 4 * v);
+      add(_mm256_and_si256(_mm256_srli_epi16(both, 4), low), 16 + 4 * v);
+    });
+    Unroll<kRows>([&](auto r) { sums[r] = _mm256_madd_epi16(sums[r], ones); });
+  } else {
+    Unroll<8>([&](auto v) {
+      const __m256i weights = _mm256_xor_si256(LoadBytes(block + v * kVectorBytes), _mm256_set1_epi8(-128));
+      const __m256i magnitudes = _mm256_abs_epi8(weights);  // -128 becomes 128, unsigned.
+      Unroll<kRows>([&](auto r) {
+        const __m256i signs = _mm256_sign_epi8(BroadcastCodes(codes + r * kBlockInputs + 4 * v), weights);
+        sums[r] = _mm256_add_epi32(sums[r], _mm256_madd_epi16(_mm256_maddubs_epi16(magnitudes, signs), ones));
+      });
+    });
+  }
+}
+
+// One panel of kRows rows, the first of which is `first_row`; eight outputs from column `first_column` on.
+template <LinearFormat kFormat, int kRows>
+void MultiplyPanel(const LinearTiles& tiles, int32_t first_row, int32_t first_column) {
+  const QuantisedRows rows = RowsFrom(tiles.rows, first_row);
+  __m256 outputs[kRows];
+  Unroll<kRows>([&](auto r) { outputs[r] = _mm256_setzero_ps(); });
+  const uint8_t* block = tiles.packed + first_column / kTileOutputs * tiles.tile_bytes;
+  const int32_t column = first_column % kTileOutputs;
+  const int8_t* codes = rows.codes;
+  const ptrdiff_t end = ptrdiff_t{rows.blocks} * rows.panel_rows;
+  for (ptrdiff_t entry = 0; entry < end; entry += rows.panel_rows) {
+    __m256i sums[kRows];
+    SumCodes<kFormat, kRows>(block + 4 * column, codes, sums);
+    const uint8_t* const halves =
+        block + (kFormat == LinearFormat::kInt8 ? kInt8CodeBytes : kInt4CodeBytes) + 2 * column;
+    const __m256 scales = LoadHalves(halves);
+    Unroll<kRows>([&](auto r) {
+      const __m256 products = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[r]), _mm256_set1_ps(rows.scales[entry + r]));
+      outputs[r] = _mm256_fmadd_ps(products, scales, outputs[r]);
+    });
+    if constexpr (kFormat == LinearFormat::kInt4) {
+      const __m256 minimums = LoadHalves(halves + kTileHalfBytes);
+      Unroll<kRows>(
+          [&](auto r) { outputs[r] = _mm256_fmadd_ps(_mm256_set1_ps(rows.sums[entry + r]), minimums, outputs[r]); });
+    }
+    block += BlockBytes(kFormat);
+    codes += ptrdiff_t{rows.panel_rows} * kBlockInputs;
+  }
+  const __m256i columns = LaneMask(tiles.columns - first_column);
+  Unroll<kRows>([&](auto r) {
+    __m256 output = outputs[r];
+    if (tiles.bias != nullptr) {
+      output = _mm256_add_ps(output, _mm256_maskload_ps(tiles.bias + first_column, columns));
+    }
+    _mm256_maskstore_ps(tiles.output + (first_row + r) * tiles.output_stride + first_column, columns, output);
+  });
+}
+
+template <LinearFormat kFormat>
+void Multiply(const LinearTiles& tiles) {
+  static constexpr auto kForRows = []<int... kIndex>(std::integer_sequence<int, kIndex...>) {
+    return std::array{&MultiplyPanel<kFormat, kIndex + 1>...};
+  }(std::make_integer_sequence<int, kMaxPanelRows>{});
+  for (int32_t row = 0; row < tiles.row_count; row += tiles.rows.panel_rows) {
+    const int32_t rest = tiles.row_count - row;
+    const int32_t rows = rest < tiles.rows.panel_rows ? rest : tiles.rows.panel_rows;
+    for (int32_t column = 0; column < tiles.columns; column += kLanes) {
+      kForRows[static_cast<size_t>(rows - 1)](tiles, row, column);
+    }
+  }
+}
+
+__m256 ExpNonPositive(__m256 y) {
+  const __m256 lowest = _mm256_set1_ps(kLowestExponent);
+  const __m256 keep = _mm256_cmp_ps(y, lowest, _CMP_NLT_UQ);  // Also true for NaN, which has to come out as NaN.
+  y = _mm256_blendv_ps(lowest, y, keep);
+  const __m256 n =
+      _mm256_round_ps(_mm256_mul_ps(y, _mm256_set1_ps(kLog2OfE)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(kLn2Low), _mm256_fnmadd_ps(n, _mm256_set1_ps(kLn2High), y));
+  __m256 p = _mm256_setzero_ps();
+  for (const float coefficient : kExpPolynomial) p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(coefficient));
+  const __m256i exponent = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+  return _mm256_and_ps(_mm256_mul_ps(p, _mm256_castsi256_ps(exponent)), keep);
+}
+
+__m256 Silu(__m256 x) {
+  const __m256 one = _mm256_set1_ps(1.0F);
+  const __m256 e = ExpNonPositive(_mm256_or_ps(x, _mm256_set1_ps(-0.0F)));
+  const __m256 negative = _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ);
+  return _mm256_mul_ps(x, _mm256_div_ps(_mm256_blendv_ps(one, e, negative), _mm256_add_ps(one, e)));
+}
+
+// Activations `first` .. first+7 of a row, with zeros for those that it lacks.
+template <bool kIsGated>
+__m256 LoadActivations(const float* from, int32_t inputs, int32_t first) {
+  if (first >= inputs) return _mm256_setzero_ps();
+  const __m256i lanes = LaneMask(inputs - first);
+  const __m256 values = _mm256_maskload_ps(from + first, lanes);
+  if constexpr (!kIsGated) return values;
+  return _mm256_mul_ps(Silu(values), _mm256_maskload_ps(from + inputs + first, lanes));
+}
+
+float HorizontalMax(__m256 v) {
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+
+int32_t HorizontalSum(__m256i v) {
+  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
+}
+
+// Four vectors of integers within a signed byte, as 32 bytes in order.
+__m256i PackBytes(const __m256i* v) {
+  const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
+  return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+template <bool kIsGated>
+void QuantiseRow(const float* from, int32_t inputs, float factor, const QuantisedRows& row) {
+  const __m256 sign = _mm256_set1_ps(-0.0F);
+  const __m256 infinity = _mm256_set1_ps(std::numeric_limits<float>::infinity());
+  for (int32_t block = 0; block < row.blocks; ++block) {
+    const int32_t first = block * kBlockInputs;
+    const ptrdiff_t entry = ptrdiff_t{block} * row.panel_rows;
+    __m256 values[4];
+    __m256 magnitudes = _mm256_setzero_ps();
+    __m256 infinite = _mm256_setzero_ps();  // Lanes in which there was an infinity or a NaN.
+    Unroll<4>([&](auto v) {
+      values[v] = LoadActivations<kIsGated>(from, inputs, first + v * kLanes);
+      const __m256 magnitude = _mm256_andnot_ps(sign, values[v]);
+      infinite = _mm256_or_ps(infinite, _mm256_cmp_ps(magnitude, infinity, _CMP_NLT_UQ));
+      magnitudes = _mm256_max_ps(magnitudes, magnitude);
+    });
+    const bool finite = _mm256_movemask_ps(infinite) == 0;
+    const float magnitude = finite ? HorizontalMax(magnitudes) : 0.0F;
+    float scale = finite ? 0.0F : std::numeric_limits<float>::quiet_NaN();
+    int32_t sum = 0;
+    __m256i bytes = _mm256_setzero_si256();
+    if (magnitude >= kSmallestMagnitude) {
+      const __m256 inverse = _mm256_set1_ps(kMaxQuantised / magnitude);
+      __m256i codes[4];
+      Unroll<4>([&](auto v) { codes[v] = _mm256_cvtps_epi32(_mm256_mul_ps(values[v], inverse)); });
+      sum = HorizontalSum(_mm256_add_epi32(_mm256_add_epi32(codes[0], codes[1]), _mm256_add_epi32(codes[2], codes[3])));
+      bytes = PackBytes(codes);
+      scale = magnitude / kMaxQuantised * factor;
+    }
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(row.codes + entry * kBlockInputs), bytes);
+    row.scales[entry] = scale;
+    row.sums[entry] = scale * static_cast<float>(sum);
+    row.offsets[entry] = -128 * sum;
+  }
+}
+
+}  // namespace
+
+const LinearMath& Avx2LinearMath() {
+  static constexpr LinearMath kMath{kMaxPanelRows, QuantiseRow<false>, QuantiseRow<true>, Multiply<LinearFormat::kInt4>,
+                                    Multiply<LinearFormat::kInt8>};
+  return kMath;
+}
+
+}  // namespace naiad

@@ -1,0 +1,260 @@
+// AVX-512 with VNNI. This file alone is compiled with those flags, so nothing that other units could inline may be
+// defined here.
+#include <immintrin.h>
+
+#include <array>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "kernels/linear_math.h"
+#include "kernels/quantised_row.h"
+#include "kernels/silu_constants.h"
+#include "kernels/unroll.h"
+
+namespace naiad {
+namespace {
+
+constexpr int32_t kLanes = 16;
+// 32 registers: for each row and tile a sum of integers and a sum of floats, and a few for weights.
+constexpr int32_t kMaxPanelRows = 6;
+// For a single row, memory is asked for this far ahead of its use: the hardware stops at the end of each page.
+constexpr ptrdiff_t kPrefetchBytes = 2048;
+
+__m512 LoadHalves(const uint8_t* from) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+}
+
+// Four codes of a row in every lane.
+__m512i BroadcastCodes(const int8_t* codes) {
+  int32_t four = 0;
+  std::memcpy(&four, codes, sizeof(four));
+  return _mm512_set1_epi32(four);
+}
+
+__mmask16 FirstLanes(int32_t count) {
+  return static_cast<__mmask16>(count >= kLanes ? 0xffffU : (1U << static_cast<unsigned>(count < 0 ? 0 : count)) - 1U);
+}
+
+// Adds to the sums [row][tile] what one block's codes give; `codes` are the panel's of that block.
+template <LinearFormat kFormat, int kRows, int kTiles>
+[[gnu::always_inline]] inline void AddCodes(const uint8_t* block, ptrdiff_t tile_bytes, const int8_t* codes,
+                                            __m512i* sums) {
+  const auto add = [&](const __m512i* weights, int32_t input) __attribute__((always_inline)) {
+    Unroll<kRows>([&](auto r) {
+      const __m512i four = BroadcastCodes(codes + r * kBlockInputs + input);
+      Unroll<kTiles>(
+          [&](auto t) { sums[r * kTiles + t] = _mm512_dpbusd_epi32(sums[r * kTiles + t], weights[t], four); });
+    });
+  };
+  __m512i weights[kTiles];
+  if constexpr (kFormat == LinearFormat::kInt4) {
+    const __m512i low = _mm512_set1_epi8(15);
+    Unroll<4>([&](auto v) {
+      __m512i both[kTiles];
+      Unroll<kTiles>([&](auto t) {
+        both[t] = _mm512_loadu_si512(block + t * tile_bytes + v * kVectorBytes);
+        weights[t] = _mm512_and_si512(both[t], low);
+      });
+      add(weights, 4 * v);
+      Unroll<kTiles>([&](auto t) { weights[t] = _mm512_and_si512(_mm512_srli_epi16(both[t], 4), low); });
+      add(weights, 16 + 4 * v);
+    });
+  } else {
+    Unroll<8>([&](auto v) {
+      Unroll<kTiles>([&](auto t) { weights[t] = _mm512_loadu_si512(block + t * tile_bytes + v * kVectorBytes); });
+      add(weights, 4 * v);
+    });
+  }
+}
+
+// Adds to the outputs [row][tile] what the sums of one block stand for; `entry` is that of the block's first row.
+template <LinearFormat kFormat, int kRows, int kTiles>
+[[gnu::always_inline]] inline void AddBlock(const uint8_t* block, ptrdiff_t tile_bytes, const QuantisedRows& rows,
+                                            ptrdiff_t entry, const __m512i* sums, __m512* outputs) {
+  const uint8_t* const halves = block + (kFormat == LinearFormat::kInt8 ? kInt8CodeBytes : kInt4CodeBytes);
+  __m512 weights[kTiles];
+  Unroll<kTiles>([&](auto t) { weights[t] = LoadHalves(halves + t * tile_bytes); });
+  Unroll<kRows>([&](auto r) {
+    const __m512 scale = _mm512_set1_ps(rows.scales[entry + r]);
+    Unroll<kTiles>([&](auto t) {
+      const __m512 products = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r * kTiles + t]), scale);
+      outputs[r * kTiles + t] = _mm512_fmadd_ps(products, weights[t], outputs[r * kTiles + t]);
+    });
+  });
+  if constexpr (kFormat == LinearFormat::kInt4) {
+    Unroll<kTiles>([&](auto t) { weights[t] = LoadHalves(halves + kTileHalfBytes + t * tile_bytes); });
+    Unroll<kRows>([&](auto r) {
+      const __m512 sum = _mm512_set1_ps(rows.sums[entry + r]);
+      Unroll<kTiles>(
+          [&](auto t) { outputs[r * kTiles + t] = _mm512_fmadd_ps(sum, weights[t], outputs[r * kTiles + t]); });
+    });
+  }
+}
+
+template <int kBytes>
+void PrefetchNear(const uint8_t* block) {
+  for (int32_t line = 0; line < kBytes; line += kVectorBytes) {
+    _mm_prefetch(reinterpret_cast<const char*>(block + kPrefetchBytes + line), _MM_HINT_T0);
+  }
+}
+
+// What a panel asks memory for at each of its blocks: `bytes` bytes, `at` for the first block.
+struct Prefetch {
+  const uint8_t* at = nullptr;
+  ptrdiff_t bytes = 0;
+};
+
+// Several panels go over the same tiles, which only the first would find in memory: each asks for its share of the next
+// tiles, so that memory is as busy as arithmetic is.
+template <LinearFormat kFormat, int kTiles>
+Prefetch PrefetchOf(const LinearTiles& tiles, int32_t first_row) {
+  const ptrdiff_t panels = (tiles.row_count + tiles.rows.panel_rows - 1) / tiles.rows.panel_rows;
+  const ptrdiff_t bytes =
+      (kTiles * BlockBytes(kFormat) + panels * kVectorBytes - 1) / (panels * kVectorBytes) * kVectorBytes;
+  const ptrdiff_t panel = first_row / tiles.rows.panel_rows;
+  return {tiles.packed + kTiles * tiles.tile_bytes + panel * bytes * tiles.rows.blocks, bytes};
+}
+
+// One panel of kRows rows, the first of which is `first_row`.
+template <LinearFormat kFormat, int kRows, int kTiles>
+void MultiplyPanel(const LinearTiles& tiles, int32_t first_row) {
+  const QuantisedRows rows = RowsFrom(tiles.rows, first_row);
+  __m512 outputs[kRows * kTiles];
+  Unroll<kRows * kTiles>([&](auto i) { outputs[i] = _mm512_setzero_ps(); });
+  const uint8_t* block = tiles.packed;
+  const int8_t* codes = rows.codes;
+  const ptrdiff_t end = ptrdiff_t{rows.blocks} * rows.panel_rows;
+  const bool is_only_row = tiles.row_count == 1;
+  Prefetch prefetch = PrefetchOf<kFormat, kTiles>(tiles, first_row);
+  for (ptrdiff_t entry = 0; entry < end; entry += rows.panel_rows) {
+    if (is_only_row) {
+      PrefetchNear<BlockBytes(kFormat)>(block);
+    } else {
+      for (ptrdiff_t line = 0; line < prefetch.bytes; line += kVectorBytes) {
+        _mm_prefetch(reinterpret_cast<const char*>(prefetch.at + line), _MM_HINT_T1);
+      }
+      prefetch.at += prefetch.bytes;
+    }
+    __m512i sums[kRows * kTiles];
+    Unroll<kRows * kTiles>([&](auto i) {
+      sums[i] =
+          kFormat == LinearFormat::kInt8 ? _mm512_set1_epi32(rows.offsets[entry + i / kTiles]) : _mm512_setzero_si512();
+    });
+    AddCodes<kFormat, kRows, kTiles>(block, tiles.tile_bytes, codes, sums);
+    AddBlock<kFormat, kRows, kTiles>(block, tiles.tile_bytes, rows, entry, sums, outputs);
+    block += BlockBytes(kFormat);
+    codes += ptrdiff_t{rows.panel_rows} * kBlockInputs;
+  }
+  Unroll<kTiles>([&](auto t) {
+    const __mmask16 columns = FirstLanes(tiles.columns - t * kTileOutputs);
+    Unroll<kRows>([&](auto r) {
+      __m512 output = outputs[r * kTiles + t];
+      if (tiles.bias != nullptr) {
+        output = _mm512_add_ps(output, _mm512_maskz_loadu_ps(columns, tiles.bias + t * kTileOutputs));
+      }
+      float* const to = tiles.output + (first_row + r) * tiles.output_stride + t * kTileOutputs;
+      _mm512_mask_storeu_ps(to, columns, output);
+    });
+  });
+}
+
+template <LinearFormat kFormat, int kTiles>
+void MultiplyPanels(const LinearTiles& tiles) {
+  static constexpr auto kForRows = []<int... kIndex>(std::integer_sequence<int, kIndex...>) {
+    return std::array{&MultiplyPanel<kFormat, kIndex + 1, kTiles>...};
+  }(std::make_integer_sequence<int, kMaxPanelRows>{});
+  for (int32_t row = 0; row < tiles.row_count; row += tiles.rows.panel_rows) {
+    const int32_t rest = tiles.row_count - row;
+    const int32_t rows = rest < tiles.rows.panel_rows ? rest : tiles.rows.panel_rows;
+    kForRows[static_cast<size_t>(rows - 1)](tiles, row);
+  }
+}
+
+template <LinearFormat kFormat>
+void Multiply(const LinearTiles& tiles) {
+  if (tiles.row_count == 1) {
+    // Nothing to share between tiles: one stream of memory after the other is faster than two at once.
+    LinearTiles tile = tiles;
+    for (int32_t column = 0; column < tiles.columns; column += kTileOutputs) {
+      tile.columns = tiles.columns - column;
+      MultiplyPanel<kFormat, 1, 1>(tile, 0);
+      tile.packed += tile.tile_bytes;
+      tile.output += kTileOutputs;
+      if (tile.bias != nullptr) tile.bias += kTileOutputs;
+    }
+  } else if (tiles.columns > kTileOutputs) {
+    MultiplyPanels<kFormat, 2>(tiles);
+  } else {
+    MultiplyPanels<kFormat, 1>(tiles);
+  }
+}
+
+__m512 ExpNonPositive(__m512 y) {
+  const __m512 lowest = _mm512_set1_ps(kLowestExponent);
+  const __mmask16 keep = _mm512_cmp_ps_mask(y, lowest, _CMP_NLT_UQ);  // Also NaN, which has to come out as NaN.
+  y = _mm512_mask_blend_ps(keep, lowest, y);
+  const __m512 n =
+      _mm512_roundscale_ps(_mm512_mul_ps(y, _mm512_set1_ps(kLog2OfE)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(kLn2Low), _mm512_fnmadd_ps(n, _mm512_set1_ps(kLn2High), y));
+  __m512 p = _mm512_setzero_ps();
+  for (const float coefficient : kExpPolynomial) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(coefficient));
+  const __m512i exponent = _mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23);
+  return _mm512_maskz_mul_ps(keep, p, _mm512_castsi512_ps(exponent));
+}
+
+__m512 Silu(__m512 x) {
+  const __m512 one = _mm512_set1_ps(1.0F);
+  const __m512 e = ExpNonPositive(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_abs_ps(x)));
+  const __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
+  return _mm512_mul_ps(x, _mm512_div_ps(_mm512_mask_blend_ps(negative, one, e), _mm512_add_ps(one, e)));
+}
+
+// Activations `first` .. first+15 of a row, with zeros for those that it lacks.
+template <bool kIsGated>
+__m512 LoadActivations(const float* from, int32_t inputs, int32_t first) {
+  const __mmask16 lanes = FirstLanes(inputs - first);
+  const __m512 values = _mm512_maskz_loadu_ps(lanes, from + first);
+  if constexpr (!kIsGated) return values;
+  return _mm512_mul_ps(Silu(values), _mm512_maskz_loadu_ps(lanes, from + inputs + first));
+}
+
+template <bool kIsGated>
+void QuantiseRow(const float* from, int32_t inputs, float factor, const QuantisedRows& row) {
+  const __m512 infinity = _mm512_set1_ps(std::numeric_limits<float>::infinity());
+  for (int32_t block = 0; block < row.blocks; ++block) {
+    const int32_t first = block * kBlockInputs;
+    const ptrdiff_t entry = ptrdiff_t{block} * row.panel_rows;
+    const __m512 low = LoadActivations<kIsGated>(from, inputs, first);
+    const __m512 high = LoadActivations<kIsGated>(from, inputs, first + kLanes);
+    const __m512 magnitudes = _mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high));
+    const bool finite = _mm512_cmp_ps_mask(_mm512_abs_ps(low), infinity, _CMP_NLT_UQ) == 0 &&
+                        _mm512_cmp_ps_mask(_mm512_abs_ps(high), infinity, _CMP_NLT_UQ) == 0;
+    const float magnitude = _mm512_reduce_max_ps(magnitudes);
+    const bool some = finite && magnitude >= kSmallestMagnitude;
+    const __m512 inverse = _mm512_set1_ps(some ? kMaxQuantised / magnitude : 0.0F);
+    // An infinity times 0 is a NaN, which converts to the least integer; so nothing is multiplied then.
+    const __mmask16 all = some ? 0xffff : 0;
+    const __m512i low_codes = _mm512_maskz_cvtps_epi32(all, _mm512_mul_ps(low, inverse));
+    const __m512i high_codes = _mm512_maskz_cvtps_epi32(all, _mm512_mul_ps(high, inverse));
+    __m128i* const codes = reinterpret_cast<__m128i*>(row.codes + entry * kBlockInputs);
+    _mm_storeu_si128(codes, _mm512_cvtepi32_epi8(low_codes));
+    _mm_storeu_si128(codes + 1, _mm512_cvtepi32_epi8(high_codes));
+    const int32_t sum = _mm512_reduce_add_epi32(_mm512_add_epi32(low_codes, high_codes));
+    float scale = finite ? 0.0F : std::numeric_limits<float>::quiet_NaN();
+    if (some) scale = magnitude / kMaxQuantised * factor;
+    row.scales[entry] = scale;
+    row.sums[entry] = scale * static_cast<float>(sum);
+    row.offsets[entry] = -128 * sum;
+  }
+}
+
+}  // namespace
+
+const LinearMath& Avx512LinearMath() {
+  static constexpr LinearMath kMath{kMaxPanelRows, QuantiseRow<false>, QuantiseRow<true>, Multiply<LinearFormat::kInt4>,
+                                    Multiply<LinearFormat::kInt8>};
+  return kMath;
+}
+
+}  // namespace naiad

@@ -1,0 +1,131 @@
+// The portable reference. Written to be read, not to be fast.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/linear_math.h"
+#include "kernels/quantised_row.h"
+#include "kernels/silu_constants.h"
+
+namespace naiad {
+namespace {
+
+float HalfToFloat(const uint8_t* from) {
+  uint16_t half = 0;
+  std::memcpy(&half, from, sizeof(half));
+  const uint32_t sign = uint32_t{half & 0x8000U} << 16U;
+  const uint32_t magnitude = half & 0x7fffU;
+  // Half's exponent becomes float's by a multiplication, which also normalises what was subnormal.
+  float value = std::bit_cast<float>(magnitude << 13U) * 0x1p112F;
+  if (magnitude >= 0x7c00U) value = std::bit_cast<float>(0x7f800000U | magnitude << 13U);
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(value) | sign);
+}
+
+float ExpNonPositive(float y) {
+  if (std::isnan(y)) return y;
+  if (y < kLowestExponent) return 0.0F;
+  const float n = std::nearbyint(y * kLog2OfE);
+  const float r = std::fma(-n, kLn2Low, std::fma(-n, kLn2High, y));
+  float p = 0.0F;
+  for (const float coefficient : kExpPolynomial) p = std::fma(p, r, coefficient);
+  return p * std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
+}
+
+float Silu(float x) {
+  const float e = ExpNonPositive(-std::abs(x));
+  return x * ((x < 0.0F ? e : 1.0F) / (1.0F + e));
+}
+
+void QuantiseBlock(const float* from, int32_t count, float factor, int32_t block, const QuantisedRows& row) {
+  const ptrdiff_t entry = ptrdiff_t{block} * row.panel_rows;
+  int8_t* const codes = row.codes + entry * kBlockInputs;
+  std::memset(codes, 0, kBlockInputs);
+  float magnitude = 0.0F;
+  bool finite = true;
+  for (int32_t i = 0; i < count; ++i) {
+    finite = finite && std::isfinite(from[i]);
+    magnitude = std::max(magnitude, std::abs(from[i]));
+  }
+  int32_t sum = 0;
+  float scale = finite ? 0.0F : std::numeric_limits<float>::quiet_NaN();
+  if (finite && magnitude >= kSmallestMagnitude) {
+    const float inverse = kMaxQuantised / magnitude;
+    for (int32_t i = 0; i < count; ++i) {
+      codes[i] = static_cast<int8_t>(std::nearbyint(from[i] * inverse));
+      sum += codes[i];
+    }
+    scale = magnitude / kMaxQuantised * factor;
+  }
+  row.scales[entry] = scale;
+  row.sums[entry] = scale * static_cast<float>(sum);
+  row.offsets[entry] = -128 * sum;
+}
+
+void QuantiseRow(const float* from, int32_t inputs, float factor, const QuantisedRows& row) {
+  for (int32_t block = 0; block < row.blocks; ++block) {
+    const int32_t first = block * kBlockInputs;
+    QuantiseBlock(from + first, std::min(kBlockInputs, inputs - first), factor, block, row);
+  }
+}
+
+void QuantiseGatedRow(const float* from, int32_t inputs, float factor, const QuantisedRows& row) {
+  for (int32_t block = 0; block < row.blocks; ++block) {
+    const int32_t first = block * kBlockInputs;
+    const int32_t count = std::min(kBlockInputs, inputs - first);
+    float values[kBlockInputs];
+    for (int32_t i = 0; i < count; ++i) values[i] = Silu(from[first + i]) * from[inputs + first + i];
+    QuantiseBlock(values, count, factor, block, row);
+  }
+}
+
+// The code of one weight of a block.
+int32_t Int4Code(const uint8_t* block, int32_t column, int32_t input) {
+  const uint8_t byte = block[(input % 16) / 4 * kVectorBytes + 4 * column + input % 4];
+  return input < 16 ? byte & 15 : byte >> 4;
+}
+int32_t Int8Code(const uint8_t* block, int32_t column, int32_t input) {
+  return block[input / 4 * kVectorBytes + 4 * column + input % 4];
+}
+
+template <LinearFormat kFormat>
+float Output(const uint8_t* packed, const QuantisedRows& row, int32_t column) {
+  float output = 0.0F;
+  for (int32_t b = 0; b < row.blocks; ++b) {
+    const uint8_t* const block = packed + ptrdiff_t{b} * BlockBytes(kFormat);
+    const ptrdiff_t entry = ptrdiff_t{b} * row.panel_rows;
+    const int8_t* const codes = row.codes + entry * kBlockInputs;
+    int32_t sum = kFormat == LinearFormat::kInt8 ? row.offsets[entry] : 0;
+    for (int32_t i = 0; i < kBlockInputs; ++i) {
+      sum += codes[i] * (kFormat == LinearFormat::kInt8 ? Int8Code(block, column, i) : Int4Code(block, column, i));
+    }
+    const uint8_t* const scales = block + (kFormat == LinearFormat::kInt8 ? kInt8CodeBytes : kInt4CodeBytes);
+    output = std::fma(static_cast<float>(sum) * row.scales[entry], HalfToFloat(scales + 2 * column), output);
+    if (kFormat == LinearFormat::kInt4) {
+      output = std::fma(row.sums[entry], HalfToFloat(scales + kTileHalfBytes + 2 * column), output);
+    }
+  }
+  return output;
+}
+
+template <LinearFormat kFormat>
+void Multiply(const LinearTiles& tiles) {
+  for (int32_t r = 0; r < tiles.row_count; ++r) {
+    for (int32_t c = 0; c < tiles.columns; ++c) {
+      const uint8_t* const packed = tiles.packed + c / kTileOutputs * tiles.tile_bytes;
+      const float output = Output<kFormat>(packed, RowsFrom(tiles.rows, r), c % kTileOutputs);
+      tiles.output[r * tiles.output_stride + c] = tiles.bias == nullptr ? output : output + tiles.bias[c];
+    }
+  }
+}
+
+}  // namespace
+
+const LinearMath& ScalarLinearMath() {
+  static constexpr LinearMath kMath{4, QuantiseRow, QuantiseGatedRow, Multiply<LinearFormat::kInt4>,
+                                    Multiply<LinearFormat::kInt8>};
+  return kMath;
+}
+
+}  // namespace naiad

@@ -1,0 +1,152 @@
+"""Rounds a weight matrix to 4 or 8 bits and packs it in the layout that naiad::Linear reads as it is.
+
+The layout is described in core/kernels/linear_layout.h: tiles of 16 outputs, in them blocks of 32 inputs, each block
+its codes and then a scale (and for 4 bits a minimum) for each output, as halves. A weight stands for
+`factor * (scale * code + minimum)`, with one power of two as the factor of the whole matrix, which keeps the halves
+where they are exact. Weights that lie on such a grid already, as those of most GGUF files do, come out unchanged.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+TILE_OUTPUTS = 16
+BLOCK_INPUTS = 32
+# Where the largest scale or minimum goes, so that it neither overflows a half (65504) nor loses bits (below 2^-14).
+_LARGEST_HALF_EXPONENT = 14
+# Rounding in float32 moves a weight that lies on a grid by less than this share of its block's largest one.
+_ON_GRID = 1e-6
+_SHRINKS = (0.95, 0.9, 0.85, 0.8)
+
+
+@dataclass(frozen=True)
+class PackedWeight:
+    """packed: uint8 [tiles, bytes of a tile]. factor: multiplies every scale and minimum; a power of two."""
+
+    packed: Any
+    factor: float
+
+
+def pack(weight: Any, bits: Literal[4, 8]) -> PackedWeight:
+    """Packs a float matrix [K, N]."""
+    import numpy as np
+    import torch
+
+    inputs, outputs = weight.shape
+    blocks, tiles = -(-inputs // BLOCK_INPUTS), -(-outputs // TILE_OUTPUTS)
+    values = torch.from_numpy(np.array(weight.T, dtype=np.float32))
+    # The last value of a row is repeated to fill its block: that widens no range, and is multiplied by zeros.
+    padding = values[:, -1:].expand(-1, blocks * BLOCK_INPUTS - inputs)
+    values = torch.cat([values, padding], dim=1).reshape(outputs, blocks, BLOCK_INPUTS)
+    factor = _factor(float(values.abs().max()))
+    codes, scales, minimums = _round_int4(values / factor) if bits == 4 else _round_int8(values / factor)
+    halves = [scales] if bits == 8 else [scales, minimums]
+    parts = [_tile_codes(_whole_tiles(codes.to(torch.uint8).numpy(), tiles), bits)]
+    for half in halves:
+        tiled = _whole_tiles(half.squeeze(-1).half().numpy(), tiles).reshape(tiles, TILE_OUTPUTS, blocks)
+        parts.append(np.ascontiguousarray(tiled.transpose(0, 2, 1)).view(np.uint8))
+    return PackedWeight(np.concatenate(parts, axis=2).reshape(tiles, -1), factor)
+
+
+def unpack(weight: PackedWeight, inputs: int, outputs: int, bits: Literal[4, 8]) -> Any:
+    """What a packed matrix stands for: float [K, N]."""
+    import numpy as np
+
+    blocks, code_bytes = -(-inputs // BLOCK_INPUTS), 64 * bits
+    data = weight.packed.reshape(weight.packed.shape[0], blocks, -1)
+    codes = data[:, :, :code_bytes].reshape(-1, blocks, bits, TILE_OUTPUTS, 4)
+    if bits == 4:
+        codes = np.concatenate([codes & 15, codes >> 4], axis=2)
+    codes = codes.transpose(0, 3, 1, 2, 4).reshape(-1, blocks, BLOCK_INPUTS)
+    halves = np.ascontiguousarray(data[:, :, code_bytes:]).view(np.float16).astype(np.float32)
+    halves = halves.reshape(-1, blocks, halves.shape[2] // TILE_OUTPUTS, TILE_OUTPUTS).transpose(2, 0, 3, 1)
+    scales = halves[0].reshape(-1, blocks, 1)
+    minimums = halves[1].reshape(-1, blocks, 1) if bits == 4 else -128 * scales
+    matrix = weight.factor * (codes * scales + minimums)
+    return matrix.reshape(matrix.shape[0], -1)[:outputs, :inputs].T
+
+
+def _factor(largest: float) -> float:
+    """The power of two that brings `largest` just below 2^_LARGEST_HALF_EXPONENT."""
+    if largest == 0.0:
+        return 1.0
+    return math.ldexp(1.0, max(math.frexp(largest)[1] - _LARGEST_HALF_EXPONENT, -100))
+
+
+def _whole_tiles(rows: Any, tiles: int) -> Any:
+    import numpy as np
+
+    return np.concatenate([rows, np.zeros((tiles * TILE_OUTPUTS - rows.shape[0], *rows.shape[1:]), rows.dtype)])
+
+
+def _tile_codes(codes: Any, bits: Literal[4, 8]) -> Any:
+    """uint8 [outputs, blocks, 32] -> [tiles, blocks, 64 * bits]."""
+    import numpy as np
+
+    blocks = codes.shape[1]
+    vectors = codes.reshape(-1, TILE_OUTPUTS, blocks, 8, 4).transpose(0, 2, 3, 1, 4)
+    if bits == 4:
+        vectors = vectors[:, :, :4] | vectors[:, :, 4:] << 4
+    return np.ascontiguousarray(vectors).reshape(-1, blocks, 64 * bits)
+
+
+def _round_int8(values: Any) -> tuple[Any, Any, Any]:
+    """Symmetric: codes are 128 more than -127 .. 127."""
+    scales = (values.abs().amax(-1, keepdim=True) / 127).half().float()
+    codes = (values / scales.clamp(min=1e-30)).round().clamp(-127, 127) + 128
+    return codes, scales, None
+
+
+def _round_int4(values: Any) -> tuple[Any, Any, Any]:
+    """From the least to the largest value of each block; on the block's own grid if it has one, else with the smallest
+    squared error of some ranges that are a little narrower."""
+    import torch
+
+    low, high = values.amin(-1, keepdim=True), values.amax(-1, keepdim=True)
+    best = _round_between(values, low, (high - low) / 15)
+    for anchor, span, steps in _grids(low, high):
+        rest = ~_on_grid(values, best)
+        if not rest.any():
+            break
+        found = _round_between(values[rest], anchor[rest], span[rest] / steps)
+        keep = _on_grid(values[rest], found)
+        for whole, part in zip(best, found, strict=True):
+            whole[rest] = torch.where(keep[:, None], part, whole[rest])
+    error = _error(values, best)
+    exact = _on_grid(values, best)[..., None]
+    for shrink in _SHRINKS:
+        centre = (low + high) / 2
+        found = _round_between(values, centre + (low - centre) * shrink, (high - low) * shrink / 15)
+        better = (_error(values, found) < error) & ~exact
+        best = [torch.where(better, new, old) for new, old in zip(found, best, strict=True)]
+        error = _error(values, best)
+    codes, scales, minimums = best
+    return codes, scales, minimums
+
+
+def _grids(low: Any, high: Any) -> list[tuple[Any, Any, int]]:
+    """Anchor, signed span and steps of the grids that a block may lie on without reaching both of their ends."""
+    upwards = [(low, high - low, steps) for steps in range(14, 0, -1)]
+    downwards = [(high, low - high, steps) for steps in range(15, 0, -1)]
+    return [*upwards, *downwards]
+
+
+def _round_between(values: Any, anchor: Any, step: Any) -> list[Any]:
+    scales, minimums = step.half().float(), anchor.half().float()
+    safe = scales.where(scales.abs() > 0, scales.new_ones(()))
+    codes = ((values - minimums) / safe).round().clamp(0, 15)
+    return [codes, scales, minimums]
+
+
+def _on_grid(values: Any, rounded: list[Any]) -> Any:
+    """Which blocks come out as they went in."""
+    codes, scales, minimums = rounded
+    difference = (codes * scales + minimums - values).abs().amax(-1)
+    return difference <= _ON_GRID * values.abs().amax(-1)
+
+
+def _error(values: Any, rounded: list[Any]) -> Any:
+    codes, scales, minimums = rounded
+    return (codes * scales + minimums - values).square().sum(-1, keepdim=True)
