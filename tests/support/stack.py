@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -54,15 +55,15 @@ class Stack:
             self.channels[service] = grpc.insecure_channel(self.address(service))
         return self.channels[service]
 
-    def health(self, service: str) -> "health_pb2.HealthCheckResponse.ServingStatus":
-        """What the service says of itself now."""
-        stub = health_pb2_grpc.HealthStub(self.channel(service))
-        return stub.Check(health_pb2.HealthCheckRequest(service=SERVICES[service]), timeout=5).status
+    def health(self, service: str) -> int:
+        """What the service says of itself now: a HealthCheckResponse.ServingStatus."""
+        stub: Any = health_pb2_grpc.HealthStub(self.channel(service))
+        return int(stub.Check(health_pb2.HealthCheckRequest(service=SERVICES[service]), timeout=5).status)
 
     def wait_for_health(self, service: str, status: int, timeout_s: float) -> float:
         """Watches the health of a service until it is `status`; returns the seconds that took."""
         begun = time.monotonic()
-        stub = health_pb2_grpc.HealthStub(self.channel(service))
+        stub: Any = health_pb2_grpc.HealthStub(self.channel(service))
         watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICES[service]), timeout=timeout_s)
         try:
             for update in watch:
@@ -149,7 +150,7 @@ def _wait_until_serving(stack: Stack) -> None:
 
 
 def _is_serving(stack: Stack, service: str) -> bool:
-    stub = health_pb2_grpc.HealthStub(stack.channel(service))
+    stub: Any = health_pb2_grpc.HealthStub(stack.channel(service))
     request = health_pb2.HealthCheckRequest(service=SERVICES[service])
     answer = stub.Check(request, timeout=10, wait_for_ready=True)
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
