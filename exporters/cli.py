@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         choices=WEIGHTS,
         default="fp32",
-        help="precision of the weights; int8 and int4 are faster alone and less exact (default: fp32)",
+        help="precision of the weights; int8 and int4 are faster and less exact (default: fp32)",
     )
     parser.add_argument(
         "--kv-cache",
