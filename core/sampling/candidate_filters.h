@@ -65,7 +65,6 @@ class MinPFilter final : public CandidateFilter {
 };
 
 // The candidate at `point`, in [0, 1), of the cumulative distribution that softmax gives the candidates in their order.
-// Leaves exp(logit - largest) in place of each logit, so that each is computed once.
-[[nodiscard]] int32_t DrawCandidate(std::span<Candidate> candidates, double point);
+[[nodiscard]] int32_t DrawCandidate(std::span<const Candidate> candidates, double point);
 
 }  // namespace naiad

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <random>
 #include <vector>
 
 #include "sampling/candidate_filters.h"
@@ -68,6 +69,41 @@ TEST(TopPFilterTest, KeepsTheSmallestSetThatReachesTheShare) {
   EXPECT_EQ(KeptBy(TopPFilter(0.95F), probabilities), (Ids{0, 1, 2, 3}));
 }
 
+// What the filter promises, by sorting everything.
+Ids KeptBySorting(std::vector<Candidate> candidates, float top_p) {
+  std::ranges::sort(candidates, IsMoreLikely);
+  const float max = candidates.front().logit;
+  double total = 0.0;
+  for (const Candidate& candidate : candidates) total += std::exp(static_cast<double>(candidate.logit - max));
+  std::vector<Candidate> kept;
+  double reached = 0.0;
+  for (const Candidate& candidate : candidates) {
+    kept.push_back(candidate);
+    reached += std::exp(static_cast<double>(candidate.logit - max));
+    if (reached >= static_cast<double>(top_p) * total) break;
+  }
+  return SortedIds(kept);
+}
+
+TEST(TopPFilterTest, KeepsTheSameAsSortingAllDoesForNarrowAndWideDistributions) {
+  std::mt19937 random(3);
+  for (const float spread : {0.0F, 0.01F, 1.0F, 5.0F, 40.0F, 1e6F}) {
+    for (const float top_p : {1e-6F, 0.1F, 0.5F, 0.9F, 0.99F}) {
+      std::normal_distribution<float> normal(0.0F, std::max(spread, 1e-30F));
+      std::vector<Candidate> candidates;
+      for (int32_t id = 0; id < 1000; ++id) candidates.push_back({id, normal(random)});
+      // Float weights and double ones may disagree about the last one kept.
+      const auto wanted = static_cast<double>(KeptBySorting(candidates, top_p).size());
+      std::vector<Candidate> filtered = candidates;
+      TopPFilter(top_p).Apply(&filtered);
+      ASSERT_NEAR(static_cast<double>(filtered.size()), wanted, 1.0) << spread << " " << top_p;
+      std::ranges::sort(candidates, IsMoreLikely);
+      candidates.resize(filtered.size());
+      EXPECT_EQ(SortedIds(filtered), SortedIds(candidates)) << "exactly the most likely: " << spread << " " << top_p;
+    }
+  }
+}
+
 TEST(MinPFilterTest, KeepsWhatIsLikelyBesideTheMostLikely) {
   const std::vector<float> probabilities = {0.1F, 0.4F, 0.2F, 0.3F};
   EXPECT_EQ(KeptBy(MinPFilter(0.2F), probabilities), (Ids{0, 1, 2, 3}));
@@ -88,12 +124,11 @@ TEST(TemperatureFilterTest, TheSmallestTemperatureLeavesTheMostLikely) {
   std::vector<Candidate> candidates = {{0, 1.0F}, {1, 5.0F}, {2, 4.0F}};
   TemperatureFilter(std::numeric_limits<float>::denorm_min()).Apply(&candidates);
   for (const double point : {0.0, 0.5, 0.999999}) {
-    std::vector<Candidate> drawn_from = candidates;
-    EXPECT_EQ(DrawCandidate(drawn_from, point), 1);
+    EXPECT_EQ(DrawCandidate(candidates, point), 1);
   }
 }
 
-int32_t Draw(std::vector<Candidate> candidates, double point) { return DrawCandidate(candidates, point); }
+int32_t Draw(const std::vector<Candidate>& candidates, double point) { return DrawCandidate(candidates, point); }
 
 TEST(DrawTest, CutsTheUnitIntervalByProbability) {
   const std::vector<Candidate> candidates = FromProbabilities({0.1F, 0.4F, 0.2F, 0.3F});
@@ -104,6 +139,26 @@ TEST(DrawTest, CutsTheUnitIntervalByProbability) {
   EXPECT_EQ(Draw(candidates, 0.501), 2);
   EXPECT_EQ(Draw(candidates, 0.701), 3);
   EXPECT_EQ(Draw(candidates, 1.0 - 0x1.0p-53), 3);
+}
+
+TEST(DrawTest, GivesWhatOneSumOverAllGives) {
+  std::mt19937 random(5);
+  for (const int32_t count : {1, 2, 63, 64, 65, 1000}) {
+    std::normal_distribution<float> normal(0.0F, 6.0F);
+    std::vector<Candidate> candidates;
+    for (int32_t id = 0; id < count; ++id) candidates.push_back({id, normal(random)});
+    double total = 0.0;
+    for (const Candidate& candidate : candidates) total += std::exp(static_cast<double>(candidate.logit));
+    double below = 0.0;
+    for (const Candidate& candidate : candidates) {
+      const double share = std::exp(static_cast<double>(candidate.logit)) / total;
+      // In the middle of its part; parts too narrow for float weights are left out.
+      if (share > 1e-5) {
+        EXPECT_EQ(DrawCandidate(candidates, below + share / 2), candidate.token_id) << count;
+      }
+      below += share;
+    }
+  }
 }
 
 TEST(DrawTest, NeverGivesACandidateWithoutWeight) {
