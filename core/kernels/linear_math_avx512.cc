@@ -92,13 +92,6 @@ template <LinearFormat kFormat, int kRows, int kTiles>
   }
 }
 
-template <int kBytes>
-void PrefetchNear(const uint8_t* block) {
-  for (int32_t line = 0; line < kBytes; line += kVectorBytes) {
-    _mm_prefetch(reinterpret_cast<const char*>(block + kPrefetchBytes + line), _MM_HINT_T0);
-  }
-}
-
 // What a panel asks memory for at each of its blocks: `bytes` bytes, `at` for the first block.
 struct Prefetch {
   const uint8_t* at = nullptr;
@@ -109,11 +102,23 @@ struct Prefetch {
 // tiles, so that memory is as busy as arithmetic is.
 template <LinearFormat kFormat, int kTiles>
 Prefetch PrefetchOf(const LinearTiles& tiles, int32_t first_row) {
+  if (tiles.row_count == 1) return {tiles.packed + kPrefetchBytes / BlockBytes(kFormat) * BlockBytes(kFormat), 0};
+  if (tiles.next_packed == nullptr) return {};
   const ptrdiff_t panels = (tiles.row_count + tiles.rows.panel_rows - 1) / tiles.rows.panel_rows;
   const ptrdiff_t bytes =
       (kTiles * BlockBytes(kFormat) + panels * kVectorBytes - 1) / (panels * kVectorBytes) * kVectorBytes;
   const ptrdiff_t panel = first_row / tiles.rows.panel_rows;
-  return {tiles.packed + kTiles * tiles.tile_bytes + panel * bytes * tiles.rows.blocks, bytes};
+  return {tiles.next_packed + panel * bytes * tiles.rows.blocks, bytes};
+}
+
+// For a single row: one block, some blocks ahead; at the end of a tile the first blocks of what follows.
+template <LinearFormat kFormat>
+[[gnu::always_inline]] inline void PrefetchAhead(const LinearTiles& tiles, Prefetch* prefetch) {
+  if (prefetch->at == tiles.packed + tiles.tile_bytes && tiles.next_packed != nullptr) prefetch->at = tiles.next_packed;
+  for (int32_t line = 0; line < BlockBytes(kFormat); line += kVectorBytes) {
+    _mm_prefetch(reinterpret_cast<const char*>(prefetch->at + line), _MM_HINT_T0);
+  }
+  prefetch->at += BlockBytes(kFormat);
 }
 
 // One panel of kRows rows, the first of which is `first_row`.
@@ -129,7 +134,7 @@ void MultiplyPanel(const LinearTiles& tiles, int32_t first_row) {
   Prefetch prefetch = PrefetchOf<kFormat, kTiles>(tiles, first_row);
   for (ptrdiff_t entry = 0; entry < end; entry += rows.panel_rows) {
     if (is_only_row) {
-      PrefetchNear<BlockBytes(kFormat)>(block);
+      PrefetchAhead<kFormat>(tiles, &prefetch);
     } else {
       for (ptrdiff_t line = 0; line < prefetch.bytes; line += kVectorBytes) {
         _mm_prefetch(reinterpret_cast<const char*>(prefetch.at + line), _MM_HINT_T1);
@@ -178,6 +183,8 @@ void Multiply(const LinearTiles& tiles) {
     LinearTiles tile = tiles;
     for (int32_t column = 0; column < tiles.columns; column += kTileOutputs) {
       tile.columns = tiles.columns - column;
+      const bool is_last = tile.columns <= kTileOutputs;
+      tile.next_packed = is_last ? tiles.next_packed : tile.packed + tile.tile_bytes;
       MultiplyPanel<kFormat, 1, 1>(tile, 0);
       tile.packed += tile.tile_bytes;
       tile.output += kTileOutputs;
