@@ -13,12 +13,12 @@ constexpr int32_t kMaxSize = 1 << 24;
 // Activations of one pass over the weights: half of a small second-level cache.
 constexpr int64_t kPassBytes = 256 * 1024;
 // A task is worth having if it reads about this much, or computes as long as that takes (products of codes a byte):
-// some microseconds, a few times what it costs to hand it to another thread. A share has as much at most.
+// some microseconds, a few times what it costs to hand it to another thread.
 constexpr int64_t kTaskBytes = 48 * 1024;
 constexpr int64_t kProductsPerByte = 16;
 constexpr int64_t kMaxTasks = 64;
 // A share is at most this part of what is left, so that all threads end at the same time.
-constexpr int64_t kSharesLeft = 8;
+constexpr int64_t kSharesLeft = 16;
 // Asked of memory before the rows are rounded: what the first share begins with.
 constexpr ptrdiff_t kHeadStartBytes = 4096;
 constexpr size_t kLineBytes = 64;
@@ -32,8 +32,8 @@ void Prefetch(const uint8_t* from, ptrdiff_t bytes) {
 // One product, cut into units: a panel of rows times kMaxTiles tiles. They are in the order of passes (over as many
 // panels as stay in a cache near by), in each of the pairs of tiles, in each of the panels.
 //
-// The tasks share out rows and units among themselves, as only they know when their threads come. Each takes its next
-// share before it begins with the one that it has: then it knows what to ask memory for.
+// The tasks share out rows and units among themselves, as only they know when their threads come. With several rows
+// each takes its next share before it begins with the one that it has: then it knows what to ask memory for.
 class Product {
  public:
   Product(const LinearArgs& args, const LinearMath& math, const QuantisedRows& rows, int64_t row_count)
@@ -47,7 +47,8 @@ class Product {
     tile_bytes_ = TileBytes(weights.format, weights.inputs);
     const int64_t products = row_count * weights.inputs * weights.outputs;
     bytes_ = std::max(static_cast<int64_t>(weights.packed.size()), products / kProductsPerByte);
-    share_pairs_ = std::max(int64_t{1}, kTaskBytes * pairs_ / bytes_);
+    const int64_t shares = row_count == 1 ? TaskCount() : 2 * TaskCount();  // Two may be with one task.
+    share_pairs_ = (pairs_ + shares - 1) / shares;
   }
 
   int64_t TaskCount() const { return std::clamp(bytes_ / kTaskBytes, int64_t{1}, std::min(kMaxTasks, Units())); }
@@ -59,8 +60,9 @@ class Product {
     QuantiseRows();
     while (next.first != next.end) {
       const Share share = next;
-      next = TakeShare();
+      if (row_count_ > 1) next = TakeShare();
       MultiplyShare(share, next);
+      if (row_count_ == 1) next = TakeShare();
     }
   }
 
@@ -89,9 +91,11 @@ class Product {
     return args_.weights.packed.data() + PlaceOf(unit).pair * kMaxTiles * tile_bytes_;
   }
 
-  // Whole pairs, towards the end single panels.
+  // Whole pairs, towards the end single panels. For a single panel all are as large as can be: it waits for memory,
+  // which is fastest in long streams.
   int64_t ShareAt(int64_t unit) const {
     const Place place = PlaceOf(unit);
+    if (panels_ == 1) return share_pairs_;
     const int64_t part = (Units() - unit) / kSharesLeft;
     const int64_t pairs = std::min(share_pairs_, part / place.panels);
     const int64_t units = pairs > 0 ? pairs * place.panels : std::max(part, int64_t{1});

@@ -18,8 +18,9 @@ namespace {
 constexpr int32_t kLanes = 16;
 // 32 registers: for each row and tile a sum of integers and a sum of floats, and a few for weights.
 constexpr int32_t kMaxPanelRows = 6;
-// For a single row, memory is asked for this far ahead of its use: the hardware stops at the end of each page.
-constexpr ptrdiff_t kPrefetchBytes = 2048;
+// With as many panels the next tiles come slowly enough for the first-level cache; with fewer they would push out there
+// what is being multiplied.
+constexpr ptrdiff_t kNearPanels = 4;
 
 __m512 LoadHalves(const uint8_t* from) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
@@ -96,29 +97,27 @@ template <LinearFormat kFormat, int kRows, int kTiles>
 struct Prefetch {
   const uint8_t* at = nullptr;
   ptrdiff_t bytes = 0;
+  bool is_near = false;  // Whether it shall come to the first-level cache.
 };
 
 // Several panels go over the same tiles, which only the first would find in memory: each asks for its share of the next
-// tiles, so that memory is as busy as arithmetic is.
+// tiles, so that memory is as busy as arithmetic is. A single row leaves that to the hardware, which is faster.
 template <LinearFormat kFormat, int kTiles>
 Prefetch PrefetchOf(const LinearTiles& tiles, int32_t first_row) {
-  if (tiles.row_count == 1) return {tiles.packed + kPrefetchBytes / BlockBytes(kFormat) * BlockBytes(kFormat), 0};
-  if (tiles.next_packed == nullptr) return {};
+  if (tiles.row_count == 1 || tiles.next_packed == nullptr) return {};
   const ptrdiff_t panels = (tiles.row_count + tiles.rows.panel_rows - 1) / tiles.rows.panel_rows;
   const ptrdiff_t bytes =
       (kTiles * BlockBytes(kFormat) + panels * kVectorBytes - 1) / (panels * kVectorBytes) * kVectorBytes;
   const ptrdiff_t panel = first_row / tiles.rows.panel_rows;
-  return {tiles.next_packed + panel * bytes * tiles.rows.blocks, bytes};
+  return {tiles.next_packed + panel * bytes * tiles.rows.blocks, bytes, panels >= kNearPanels};
 }
 
-// For a single row: one block, some blocks ahead; at the end of a tile the first blocks of what follows.
-template <LinearFormat kFormat>
-[[gnu::always_inline]] inline void PrefetchAhead(const LinearTiles& tiles, Prefetch* prefetch) {
-  if (prefetch->at == tiles.packed + tiles.tile_bytes && tiles.next_packed != nullptr) prefetch->at = tiles.next_packed;
-  for (int32_t line = 0; line < BlockBytes(kFormat); line += kVectorBytes) {
-    _mm_prefetch(reinterpret_cast<const char*>(prefetch->at + line), _MM_HINT_T0);
+[[gnu::always_inline]] inline void PrefetchShare(Prefetch* prefetch) {
+  for (ptrdiff_t line = 0; line < prefetch->bytes; line += kVectorBytes) {
+    const char* const at = reinterpret_cast<const char*>(prefetch->at + line);
+    prefetch->is_near ? _mm_prefetch(at, _MM_HINT_T0) : _mm_prefetch(at, _MM_HINT_T1);
   }
-  prefetch->at += BlockBytes(kFormat);
+  prefetch->at += prefetch->bytes;
 }
 
 // One panel of kRows rows, the first of which is `first_row`.
@@ -130,17 +129,9 @@ void MultiplyPanel(const LinearTiles& tiles, int32_t first_row) {
   const uint8_t* block = tiles.packed;
   const int8_t* codes = rows.codes;
   const ptrdiff_t end = ptrdiff_t{rows.blocks} * rows.panel_rows;
-  const bool is_only_row = tiles.row_count == 1;
   Prefetch prefetch = PrefetchOf<kFormat, kTiles>(tiles, first_row);
   for (ptrdiff_t entry = 0; entry < end; entry += rows.panel_rows) {
-    if (is_only_row) {
-      PrefetchAhead<kFormat>(tiles, &prefetch);
-    } else {
-      for (ptrdiff_t line = 0; line < prefetch.bytes; line += kVectorBytes) {
-        _mm_prefetch(reinterpret_cast<const char*>(prefetch.at + line), _MM_HINT_T1);
-      }
-      prefetch.at += prefetch.bytes;
-    }
+    PrefetchShare(&prefetch);
     __m512i sums[kRows * kTiles];
     Unroll<kRows * kTiles>([&](auto i) {
       sums[i] =
@@ -183,8 +174,6 @@ void Multiply(const LinearTiles& tiles) {
     LinearTiles tile = tiles;
     for (int32_t column = 0; column < tiles.columns; column += kTileOutputs) {
       tile.columns = tiles.columns - column;
-      const bool is_last = tile.columns <= kTileOutputs;
-      tile.next_packed = is_last ? tiles.next_packed : tile.packed + tile.tile_bytes;
       MultiplyPanel<kFormat, 1, 1>(tile, 0);
       tile.packed += tile.tile_bytes;
       tile.output += kTileOutputs;
