@@ -18,7 +18,7 @@ constexpr int64_t kTaskBytes = 48 * 1024;
 constexpr int64_t kProductsPerByte = 16;
 constexpr int64_t kMaxTasks = 64;
 // A share is at most this part of what is left, so that all threads end at the same time.
-constexpr int64_t kSharesLeft = 16;
+constexpr int64_t kSharesLeft = 8;
 // Asked of memory before the rows are rounded: what the first share begins with.
 constexpr ptrdiff_t kHeadStartBytes = 4096;
 constexpr size_t kLineBytes = 64;
@@ -47,8 +47,7 @@ class Product {
     tile_bytes_ = TileBytes(weights.format, weights.inputs);
     const int64_t products = row_count * weights.inputs * weights.outputs;
     bytes_ = std::max(static_cast<int64_t>(weights.packed.size()), products / kProductsPerByte);
-    const int64_t shares = row_count == 1 ? TaskCount() : 2 * TaskCount();  // Two may be with one task.
-    share_pairs_ = (pairs_ + shares - 1) / shares;
+    share_pairs_ = (pairs_ + TaskCount() - 1) / TaskCount();
   }
 
   int64_t TaskCount() const { return std::clamp(bytes_ / kTaskBytes, int64_t{1}, std::min(kMaxTasks, Units())); }
