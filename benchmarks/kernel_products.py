@@ -138,6 +138,8 @@ class Product:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads
+        # Threads spin within a run, as always; afterwards they would take time from the next kind's.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         options.register_custom_ops_library(str(find_ops_library(None)))
         model, self._copies = graph_of(kind, shape)
         self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -47,10 +47,14 @@ class Product {
     tile_bytes_ = TileBytes(weights.format, weights.inputs);
     const int64_t products = row_count * weights.inputs * weights.outputs;
     bytes_ = std::max(static_cast<int64_t>(weights.packed.size()), products / kProductsPerByte);
-    share_pairs_ = (pairs_ + TaskCount() - 1) / TaskCount();
+    share_pairs_ = (pairs_ + MaxTaskCount() - 1) / MaxTaskCount();
   }
 
-  int64_t TaskCount() const { return std::clamp(bytes_ / kTaskBytes, int64_t{1}, std::min(kMaxTasks, Units())); }
+  // As each takes what it can, more tasks than threads would only be handed out to find nothing left.
+  int64_t TaskCount() const {
+    static const int64_t threads = std::max(1U, std::thread::hardware_concurrency());
+    return std::min(MaxTaskCount(), threads);
+  }
 
   void RunTask() {
     Share next = TakeShare();
@@ -78,6 +82,8 @@ class Product {
   };
 
   int64_t Units() const { return panels_ * pairs_; }
+
+  int64_t MaxTaskCount() const { return std::clamp(bytes_ / kTaskBytes, int64_t{1}, std::min(kMaxTasks, Units())); }
 
   Place PlaceOf(int64_t unit) const {
     const int64_t pass = unit / (pass_panels_ * pairs_);
