@@ -1,6 +1,7 @@
 #include "kernels/linear.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <string>
 #include <thread>
@@ -17,8 +18,8 @@ constexpr int64_t kPassBytes = 256 * 1024;
 constexpr int64_t kTaskBytes = 48 * 1024;
 constexpr int64_t kProductsPerByte = 16;
 constexpr int64_t kMaxTasks = 64;
-// A share is at most this part of what is left, so that all threads end at the same time.
-constexpr int64_t kSharesLeft = 8;
+// A share is at most this part of what is left in its region, so that all threads end at the same time.
+constexpr int64_t kSharesLeft = 4;
 // Asked of memory before the rows are rounded: what the first share begins with.
 constexpr ptrdiff_t kHeadStartBytes = 4096;
 constexpr size_t kLineBytes = 64;
@@ -32,8 +33,9 @@ void Prefetch(const uint8_t* from, ptrdiff_t bytes) {
 // One product, cut into units: a panel of rows times kMaxTiles tiles. They are in the order of passes (over as many
 // panels as stay in a cache near by), in each of the pairs of tiles, in each of the panels.
 //
-// The tasks share out rows and units among themselves, as only they know when their threads come. With several rows
-// each takes its next share before it begins with the one that it has: then it knows what to ask memory for.
+// The tasks share out rows and units among themselves, as only they know when their threads come: each has a region of
+// its own, so that its weights are one stream of memory, and helps others with what they have left. With several rows
+// it takes its next share before it begins with the one that it has: then it knows what to ask memory for.
 class Product {
  public:
   Product(const LinearArgs& args, const LinearMath& math, const QuantisedRows& rows, int64_t row_count)
@@ -48,24 +50,31 @@ class Product {
     const int64_t products = row_count * weights.inputs * weights.outputs;
     bytes_ = std::max(static_cast<int64_t>(weights.packed.size()), products / kProductsPerByte);
     share_pairs_ = (pairs_ + MaxTaskCount() - 1) / MaxTaskCount();
-  }
-
-  // As each takes what it can, more tasks than threads would only be handed out to find nothing left.
-  int64_t TaskCount() const {
+    // As each takes what it can, more tasks than threads would only be handed out to find nothing left.
     static const int64_t threads = std::max(1U, std::thread::hardware_concurrency());
-    return std::min(MaxTaskCount(), threads);
+    task_count_ = std::min(MaxTaskCount(), threads);
+    for (int64_t t = 0; t < task_count_; ++t) {
+      const size_t at = static_cast<size_t>(t);
+      unit_regions_[at].next.store(FirstUnit(t), std::memory_order_relaxed);
+      unit_regions_[at].end = FirstUnit(t + 1);
+      panel_regions_[at].next.store(t * panels_ / task_count_, std::memory_order_relaxed);
+      panel_regions_[at].end = (t + 1) * panels_ / task_count_;
+    }
   }
 
-  void RunTask() {
-    Share next = TakeShare();
+  int64_t TaskCount() const { return task_count_; }
+
+  // Task `task` of TaskCount().
+  void RunTask(int64_t task) {
+    Share next = TakeShare(task);
     if (next.first == next.end) return;
     Prefetch(PackedAt(next.first), kHeadStartBytes);
-    QuantiseRows();
+    QuantiseRows(task);
     while (next.first != next.end) {
       const Share share = next;
-      if (row_count_ > 1) next = TakeShare();
+      if (row_count_ > 1) next = TakeShare(task);
       MultiplyShare(share, next);
-      if (row_count_ == 1) next = TakeShare();
+      if (row_count_ == 1) next = TakeShare(task);
     }
   }
 
@@ -74,6 +83,11 @@ class Product {
     int64_t first = 0;
     int64_t end = 0;
   };
+  struct alignas(kLineBytes) Region {
+    std::atomic<int64_t> next = 0;
+    int64_t end = 0;
+  };
+  using Regions = std::array<Region, kMaxTasks>;  // task_count_ of them, which follow each other.
   struct Place {
     int64_t first_panel = 0;  // Of the pass.
     int64_t panels = 0;       // In the pass.
@@ -82,6 +96,13 @@ class Product {
   };
 
   int64_t Units() const { return panels_ * pairs_; }
+
+  // Of a task's region, which begins with a pair.
+  int64_t FirstUnit(int64_t task) const {
+    if (task == task_count_) return Units();
+    const int64_t unit = task * Units() / task_count_;
+    return unit - PlaceOf(unit).panel;
+  }
 
   int64_t MaxTaskCount() const { return std::clamp(bytes_ / kTaskBytes, int64_t{1}, std::min(kMaxTasks, Units())); }
 
@@ -96,34 +117,44 @@ class Product {
     return args_.weights.packed.data() + PlaceOf(unit).pair * kMaxTiles * tile_bytes_;
   }
 
-  // Whole pairs, towards the end single panels. For a single panel all are as large as can be: it waits for memory,
-  // which is fastest in long streams.
-  int64_t ShareAt(int64_t unit) const {
+  // Units from `unit` on, of which there are `left` in the region: whole pairs, towards the end single panels. For a
+  // single panel all are as large as can be: it waits for memory, which is fastest in long streams.
+  int64_t ShareAt(int64_t unit, int64_t left) const {
     const Place place = PlaceOf(unit);
-    if (panels_ == 1) return share_pairs_;
-    const int64_t part = (Units() - unit) / kSharesLeft;
+    if (panels_ == 1) return std::min(share_pairs_, left);
+    const int64_t part = left / kSharesLeft;
     const int64_t pairs = std::min(share_pairs_, part / place.panels);
     const int64_t units = pairs > 0 ? pairs * place.panels : std::max(part, int64_t{1});
-    return std::min(units, std::max(pairs, int64_t{1}) * place.panels - place.panel);
+    return std::min({units, std::max(pairs, int64_t{1}) * place.panels - place.panel, left});
   }
 
-  Share TakeShare() {
-    int64_t first = next_unit_.load(std::memory_order_relaxed);
-    while (first < Units()) {
-      const int64_t end = std::min(first + ShareAt(first), Units());
-      if (next_unit_.compare_exchange_weak(first, end, std::memory_order_relaxed)) return {first, end};
+  // From the task's own region, else from the others'; `size_at` says how much from where on, with how much left.
+  template <typename SizeAt>
+  Share Take(Regions& regions, int64_t task, const SizeAt& size_at) const {
+    for (int64_t i = 0; i < task_count_; ++i) {
+      Region& region = regions[static_cast<size_t>((task + i) % task_count_)];
+      int64_t first = region.next.load(std::memory_order_relaxed);
+      while (first < region.end) {
+        const int64_t end = first + size_at(first, region.end - first);
+        if (region.next.compare_exchange_weak(first, end, std::memory_order_relaxed)) return {first, end};
+      }
     }
     return {};
   }
 
+  Share TakeShare(int64_t task) {
+    return Take(unit_regions_, task, [this](int64_t unit, int64_t left) { return ShareAt(unit, left); });
+  }
+
   // Returns when all rows are rounded, whoever did it. A panel is one piece: its rows lie in the same lines of memory.
-  void QuantiseRows() {
+  void QuantiseRows(int64_t task) {
     const int32_t inputs = args_.weights.inputs;
     const int64_t width = InputWidth(args_.weights);
     const auto quantise_row = args_.weights.is_gated ? math_.quantise_gated_row : math_.quantise_row;
-    const int64_t piece = rows_.panel_rows;
-    for (int64_t first = 0; (first = next_row_.fetch_add(piece, std::memory_order_relaxed)) < row_count_;) {
-      const int64_t end = std::min(first + piece, row_count_);
+    const auto one = [](int64_t, int64_t) { return int64_t{1}; };
+    for (Share share; (share = Take(panel_regions_, task, one)).first != share.end;) {
+      const int64_t first = share.first * rows_.panel_rows;
+      const int64_t end = std::min(first + rows_.panel_rows, row_count_);
       for (int64_t r = first; r < end; ++r) {
         quantise_row(args_.input.data() + r * width, inputs, args_.weights.factor, RowsFrom(rows_, r));
       }
@@ -175,8 +206,9 @@ class Product {
   int64_t share_pairs_ = 0;  // In a share, at most.
   int64_t bytes_ = 0;        // Read, or the time it takes to compute.
   ptrdiff_t tile_bytes_ = 0;
-  alignas(kLineBytes) std::atomic<int64_t> next_unit_ = 0;
-  alignas(kLineBytes) std::atomic<int64_t> next_row_ = 0;
+  int64_t task_count_ = 0;
+  Regions unit_regions_;
+  Regions panel_regions_;  // To be rounded.
   alignas(kLineBytes) std::atomic<int64_t> rounded_rows_ = 0;
 };
 
@@ -230,7 +262,8 @@ Status Linear(const LinearArgs& args, const LinearMath& math, const ParallelFor&
   const int32_t panel_rows = static_cast<int32_t>((row_count + panels - 1) / panels);
   const QuantisedRows rows = scratch->Reserve(row_count, weights.inputs, panel_rows);
   Product product(args, math, rows, row_count);
-  parallel_for(static_cast<size_t>(product.TaskCount()), [&](size_t) { product.RunTask(); });
+  parallel_for(static_cast<size_t>(product.TaskCount()),
+               [&](size_t task) { product.RunTask(static_cast<int64_t>(task)); });
   return Status::Ok();
 }
 
