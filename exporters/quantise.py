@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from exporters.initializers import add_initializer
 from exporters.pack_linear import pack
+from exporters.split_gemm import split_gemms
 
 # Smaller products cost more in bookkeeping than they save in memory reads (classification heads, tiny layers).
 _MIN_WEIGHTS = 4096
@@ -24,6 +25,7 @@ def quantise(model: Any, bits: Literal[4, 8], logits_width: int, min_weights: in
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     graph, quantised = model.graph, 0
+    split_gemms(graph)
     for node in list(graph):
         if node.op_type != "MatMul" or node.domain != "":
             continue
