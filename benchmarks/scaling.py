@@ -24,7 +24,7 @@ from benchmarks.systems.adapters.naiad import ServiceClient, serve
 from benchmarks.systems.protocol import Request
 from benchmarks.workloads import prompts
 from tests.support.engine_metrics import EngineMetrics, scrape
-from tests.support.models import linked_models
+from tests.support.models import demo_model, linked_models
 from tests.support.stack import Stack, running_stack
 
 STREAMS = (1, 2, 4, 8, 16, 32, 48, 64)
@@ -138,7 +138,7 @@ def main() -> None:
     streams = sorted(int(count) for count in arguments.streams.split(","))
     variant = {"max_draft_tokens": "0", "kv_cache_bytes": str(KV_CACHE_BYTES), "max_active_requests": "64"}
     with (
-        linked_models({arguments.decoder: variant}, source=arguments.decoder) as repository,
+        linked_models({arguments.decoder: variant}, source=demo_model(arguments.decoder)) as repository,
         tempfile.TemporaryDirectory() as folder,
         running_stack(repository, Path(folder)) as stack,
     ):
