@@ -24,6 +24,7 @@ from exporters.loading import choose_task, load_model, load_tokenizer, reference
 from exporters.manifest import MANIFEST_FILE, Manifest, describe_files
 from exporters.optimise import optimise
 from exporters.options import EXPORTER_VERSION, Device, ExportOptions, Task, Weights
+from exporters.own_weights import chosen_weights
 from exporters.quality import check_perplexity, perplexity, quality_text
 from exporters.quantise import quantise
 from exporters.runtime import PagedDecoder, find_ops_library, open_session
@@ -68,11 +69,12 @@ def export_checkpoint(options: ExportOptions) -> Manifest:
     refuse_existing(options.repository, options.name, options.force)
     source = find_source(options.checkpoint)
     task = choose_task(source, options.task)
-    if options.cuda and (task != "generate" or options.weights != "fp32"):
+    weights = chosen_weights(options, source, task)
+    if options.cuda and (task != "generate" or weights != "fp32"):
         raise ExportError("only decoders with unquantised weights can be exported for cuda")
     if options.kv_cache == "int8" and (task != "generate" or options.cuda):
         raise ExportError("only decoders for the CPU can have an 8-bit KV cache")
-    export = _Export(options, source, task, options.weights, find_ops_library(options.ops_library))
+    export = _Export(options, source, task, weights, find_ops_library(options.ops_library))
     with _quiet_libraries(), staging(options.repository, options.name) as folder:
         with _phase(options, "load"), parsed_once():
             _load(export)
