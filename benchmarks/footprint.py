@@ -1,12 +1,13 @@
 """What a served decoder costs in memory, and how long it takes to load.
 
-`python -m benchmarks.footprint [--models chat,chat_int4] [--rounds 3] [--output FILE.json]`, with the entries exported.
+`python -m benchmarks.footprint [ENTRY ...] [--rounds 3] [--output FILE.json]`; without ENTRY: fp32 and as served.
 Goals: a load within LOAD_GOAL_S, and resident memory of at most MEMORY_GOAL times the weights and the KV pool together.
 Everything is that of one real tritonserver with one model; the files are in the page cache, as after any first start.
 """
 
 import argparse
 import asyncio
+import json
 import random
 import statistics
 import time
@@ -18,7 +19,7 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from benchmarks.report import machine, table, write_report
-from tests.support.models import demo_model, kv_block_bytes, linked_models
+from tests.support.models import demo_model, exact_chat, kv_block_bytes, linked_models
 from tests.support.triton import TritonServer, run_triton
 from tests.support.triton_stream import InferStream, generate_request
 
@@ -107,12 +108,12 @@ def _time_start(repository: Path) -> float:
         return time.perf_counter() - begin
 
 
-def measure(model: str, rounds: int) -> Footprint:
+def measure(entry: Path, rounds: int) -> Footprint:
     """Starts servers, the last of which gets the traffic."""
-    entry = demo_model(model)
+    model = str(json.loads((entry / "naiad.json").read_text())["precision"])
     weights_bytes = (entry / "1" / "model.onnx.data").stat().st_size
     pool_bytes = KV_CACHE_BYTES // kv_block_bytes(entry) * kv_block_bytes(entry)
-    with linked_models({model: {"kv_cache_bytes": str(KV_CACHE_BYTES)}}, model) as repository:
+    with linked_models({model: {"kv_cache_bytes": str(KV_CACHE_BYTES)}}, entry) as repository:
         starts = [_time_start(repository) for _ in range(rounds + 1)][1:]  # The first one warms the page cache.
         with run_triton(repository, arguments=_BY_HAND) as server:
             before = _resident(server, model)
@@ -208,11 +209,12 @@ def summary(results: Sequence[Footprint]) -> str:
 def main() -> None:
     """Measures, prints tables, writes JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.footprint", description=__doc__)
-    parser.add_argument("--models", default="chat,chat_int4", help="exported decoders, one after the other")
+    parser.add_argument("entries", nargs="*", type=Path, metavar="ENTRY", help="exported decoders, one after the other")
     parser.add_argument("--rounds", type=int, default=3, help="starts and loads, after one that is not counted")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/out/footprint.json"))
     arguments = parser.parse_args()
-    results = [measure(model, arguments.rounds) for model in arguments.models.split(",")]
+    entries = arguments.entries or [exact_chat(), demo_model("chat")]
+    results = [measure(entry, arguments.rounds) for entry in entries]
     print(f"{machine()}\n\n{summary(results)}")
     print(f"goals: a load within {LOAD_GOAL_S:g} s, a ratio of at most {MEMORY_GOAL:g}")
     write_report(arguments.output, {"models": [{**asdict(one), "ratio": one.ratio} for one in results]})
