@@ -113,7 +113,8 @@ def _round_int4(values: Any) -> tuple[Any, Any, Any]:
             break
         # Few blocks pass a look at some of their values, so that weights without a grid cost little time.
         sample = values[rest][..., :_SAMPLE_INPUTS]
-        rest[rest.clone()] = _on_grid(sample, _round_between(sample, anchor[rest], span[rest] / steps))
+        trial = _round_between(sample, anchor[rest], span[rest] / steps)
+        rest[rest.clone()] = _on_grid(sample, trial, values[rest].abs().amax(-1))
         found = _round_between(values[rest], anchor[rest], span[rest] / steps)
         keep = _on_grid(values[rest], found)
         for whole, part in zip(best, found, strict=True):
@@ -171,11 +172,11 @@ def _round_between(values: Any, anchor: Any, step: Any) -> list[Any]:
     return [codes, scales, minimums]
 
 
-def _on_grid(values: Any, rounded: list[Any]) -> Any:
-    """Which blocks come out as they went in."""
+def _on_grid(values: Any, rounded: list[Any], largest: Any = None) -> Any:
+    """Which blocks come out as they went in. largest: of the whole block, if `values` are only some of it."""
     codes, scales, minimums = rounded
     difference = (codes * scales + minimums - values).abs().amax(-1)
-    return difference <= _ON_GRID * values.abs().amax(-1)
+    return difference <= _ON_GRID * (values.abs().amax(-1) if largest is None else largest)
 
 
 def _error(values: Any, rounded: list[Any]) -> Any:
