@@ -1,6 +1,6 @@
 """Measures what 8-bit and 4-bit weights and an 8-bit KV cache of a decoder cost in quality: one table.
 
-    python -m exporters.compare_quality model_repository/chat [--text FILE] [--output FILE.json]
+    python -m exporters.compare_quality build/exact-models/chat [--text FILE] [--output FILE.json]
 
 Takes an entry with fp32 weights and a float cache, makes the others in a temporary folder, and reads the same text with
 each, alone: what a sequence gets does not depend on what runs beside it. Speeds: compare_weights, compare_kv_caches.

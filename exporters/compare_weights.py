@@ -1,6 +1,6 @@
 """Measures what 8-bit and 4-bit weights of a decoder cost in perplexity and bring in speed, on this machine.
 
-    python -m exporters.compare_weights model_repository/chat_fp32
+    python -m exporters.compare_weights build/exact-models/chat
 
 Takes an entry with fp32 weights, quantises its graph in a temporary folder and prints one row a precision. Speeds are
 taken in turns, several rounds, and the best round of each is shown: other work on the machine then slows all alike.
@@ -17,7 +17,7 @@ from typing import Any, Literal
 from exporters.decoder_graph import DecoderShape
 from exporters.manifest import read_manifest
 from exporters.quality import entry_text_ids, perplexity, quality_text, tokens_per_second
-from exporters.quantised_copies import file_bytes, quantised_copy
+from exporters.quantised_copies import copy_graph, file_bytes, quantised_copy
 from exporters.runtime import find_ops_library, open_session
 
 _ROUNDS, _SECONDS = 3, 1.0
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 def _compare(entry: Path, manifest: dict[str, Any], folder: Path) -> None:
     shape = DecoderShape(**manifest["decoder"], **manifest["limits"])
     ids = entry_text_ids(entry, quality_text())
-    graphs = {"fp32": entry / "1" / "model.onnx"}
+    graphs = {"fp32": copy_graph(entry / "1" / "model.onnx", folder / "fp32")}
     for precision, bits in (("int8", 8), ("int4", 4)):
         width: Literal[4, 8] = 8 if bits == 8 else 4
         graphs[precision] = quantised_copy(graphs["fp32"], width, shape.vocabulary_size, folder / precision)
