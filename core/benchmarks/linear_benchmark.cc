@@ -20,13 +20,14 @@ struct Shape {
   const char* name;
   int32_t inputs;
   int32_t outputs;
+  bool is_gated = false;
 };
 constexpr Shape kShapes[] = {{"query, key, value", 576, 960},
                              {"attention output", 576, 576},
                              {"gate and up", 576, 3072},
-                             {"down", 1536, 576},
+                             {"down, gated", 1536, 576, true},
                              {"output projection", 576, 49152}};
-constexpr int kRows[] = {1, 8, 32, 256};
+constexpr int kRows[] = {1, 8, 32, 64, 256};
 constexpr double kSecondsEach = 0.25;
 // More copies of the weights than the caches hold, used in turns, as the layers of a model are.
 constexpr size_t kWeightBytes = size_t{96} << 20;
@@ -35,12 +36,12 @@ double Seconds() { return std::chrono::duration<double>(std::chrono::steady_cloc
 
 // Seconds of one product, the best third of all.
 double Measure(const Shape& shape, LinearFormat format, int rows, const LinearMath& math, SpinningTeam* team) {
-  LinearWeights weights{format, shape.inputs, shape.outputs, 1.0F, {}, {}, false};
+  LinearWeights weights{format, shape.inputs, shape.outputs, 1.0F, {}, {}, shape.is_gated};
   const size_t bytes = static_cast<size_t>(TilesOf(shape.outputs) * TileBytes(format, shape.inputs));
   const size_t copies = std::max<size_t>(1, kWeightBytes / bytes);
   // Half 0x2c2c is 0.065: no scale is a special number.
   const std::vector<uint8_t> packed(bytes * copies, 0x2c);
-  std::vector<float> input(static_cast<size_t>(rows * shape.inputs));
+  std::vector<float> input(static_cast<size_t>(rows * InputWidth(weights)));
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
   for (float& value : input) value = normal(random);

@@ -1,7 +1,9 @@
 #include "kernels/linear.h"
 
 #include <algorithm>
+#include <atomic>
 #include <string>
+#include <thread>
 
 namespace naiad {
 namespace {
@@ -10,64 +12,167 @@ namespace {
 constexpr int32_t kMaxSize = 1 << 24;
 // Activations of one pass over the weights: half of a small second-level cache.
 constexpr int64_t kPassBytes = 256 * 1024;
-// A task reads about this much, or computes as long as that takes (products of codes a byte): some microseconds, a few
-// times what it costs to hand it to another thread.
+// A task is worth having if it reads about this much, or computes as long as that takes (products of codes a byte):
+// some microseconds, a few times what it costs to hand it to another thread.
 constexpr int64_t kTaskBytes = 48 * 1024;
 constexpr int64_t kProductsPerByte = 16;
 constexpr int64_t kMaxTasks = 64;
-// Rounding fewer activations than this is not worth a second thread.
-constexpr int64_t kSerialActivations = 32 * 1024;
-constexpr int64_t kRowsPerRoundingTask = 8;
+// A share is at most this part of what is left, so that all threads end at the same time.
+constexpr int64_t kSharesLeft = 8;
+// Asked of memory before the rows are rounded: what the first share begins with.
+constexpr ptrdiff_t kHeadStartBytes = 4096;
+constexpr size_t kLineBytes = 64;
+// Looks at a counter before the thread lets others run.
+constexpr int kSpins = 256;
 
-void QuantiseRows(const LinearArgs& args, int64_t row_count, const LinearMath& math, const ParallelFor& parallel_for,
-                  const QuantisedRows& rows) {
-  const int32_t inputs = args.weights.inputs;
-  const int64_t width = InputWidth(args.weights);
-  const auto quantise_row = args.weights.is_gated ? math.quantise_gated_row : math.quantise_row;
-  const auto quantise = [&](int64_t first, int64_t end) {
-    for (int64_t r = first; r < end; ++r) {
-      quantise_row(args.input.data() + r * width, inputs, args.weights.factor, RowsFrom(rows, r));
-    }
-  };
-  if (row_count * width <= kSerialActivations) return quantise(0, row_count);
-  const int64_t tasks = (row_count + kRowsPerRoundingTask - 1) / kRowsPerRoundingTask;
-  parallel_for(static_cast<size_t>(tasks), [&](size_t task) {
-    const int64_t first = static_cast<int64_t>(task) * kRowsPerRoundingTask;
-    quantise(first, std::min(first + kRowsPerRoundingTask, row_count));
-  });
+void Prefetch(const uint8_t* from, ptrdiff_t bytes) {
+  for (ptrdiff_t at = 0; at < bytes; at += kLineBytes) __builtin_prefetch(from + at);
 }
 
-// A multiple of four, so that two or four threads get equal shares.
-int64_t TaskCount(const LinearWeights& weights, int64_t rows) {
-  const int64_t products = rows * weights.inputs * weights.outputs;
-  const int64_t bytes = std::max(static_cast<int64_t>(weights.packed.size()), products / kProductsPerByte);
-  return std::clamp((bytes / kTaskBytes + 3) / 4 * 4, int64_t{1}, kMaxTasks);
-}
+// One product, cut into units: a panel of rows times kMaxTiles tiles. They are in the order of passes (over as many
+// panels as stay in a cache near by), in each of the pairs of tiles, in each of the panels.
+//
+// The tasks share out rows and units among themselves, as only they know when their threads come. With several rows
+// each takes its next share before it begins with the one that it has: then it knows what to ask memory for.
+class Product {
+ public:
+  Product(const LinearArgs& args, const LinearMath& math, const QuantisedRows& rows, int64_t row_count)
+      : args_(args), math_(math), rows_(rows), row_count_(row_count) {
+    const LinearWeights& weights = args.weights;
+    panels_ = (row_count + rows.panel_rows - 1) / rows.panel_rows;
+    const int64_t panel_bytes = int64_t{rows.panel_rows} * rows.blocks * kBlockInputs;
+    const int64_t passes = (panels_ * panel_bytes + kPassBytes - 1) / kPassBytes;
+    pass_panels_ = (panels_ + passes - 1) / passes;
+    pairs_ = (TilesOf(weights.outputs) + kMaxTiles - 1) / kMaxTiles;
+    tile_bytes_ = TileBytes(weights.format, weights.inputs);
+    const int64_t products = row_count * weights.inputs * weights.outputs;
+    bytes_ = std::max(static_cast<int64_t>(weights.packed.size()), products / kProductsPerByte);
+    share_pairs_ = (pairs_ + TaskCount() - 1) / TaskCount();
+  }
 
-// Outputs of the tiles first .. end-1 for all rows, in passes over as many rows as stay in a cache near by.
-void MultiplyTiles(const LinearArgs& args, const LinearMath& math, const QuantisedRows& rows, int64_t row_count,
-                   int32_t first, int32_t end) {
-  const LinearWeights& weights = args.weights;
-  const auto multiply = weights.format == LinearFormat::kInt4 ? math.multiply_int4 : math.multiply_int8;
-  const int64_t panel_bytes = int64_t{rows.panel_rows} * rows.blocks * kBlockInputs;
-  const int64_t pass_rows = std::max(int64_t{1}, kPassBytes / panel_bytes) * rows.panel_rows;
-  for (int64_t row = 0; row < row_count; row += pass_rows) {
-    LinearTiles tiles;
-    tiles.tile_bytes = TileBytes(weights.format, weights.inputs);
-    tiles.rows = RowsFrom(rows, row);
-    tiles.row_count = static_cast<int32_t>(std::min(pass_rows, row_count - row));
-    tiles.output_stride = weights.outputs;
-    for (int32_t t = first; t < end; t += kMaxTiles) {
-      const int32_t column = t * kTileOutputs;
-      const int32_t end_column = std::min(std::min(t + kMaxTiles, end) * kTileOutputs, weights.outputs);
-      tiles.packed = weights.packed.data() + t * tiles.tile_bytes;
-      tiles.bias = weights.bias.empty() ? nullptr : weights.bias.data() + column;
-      tiles.output = args.output.data() + row * weights.outputs + column;
-      tiles.columns = end_column - column;
-      multiply(tiles);
+  int64_t TaskCount() const { return std::clamp(bytes_ / kTaskBytes, int64_t{1}, std::min(kMaxTasks, Units())); }
+
+  void RunTask() {
+    Share next = TakeShare();
+    if (next.first == next.end) return;
+    Prefetch(PackedAt(next.first), kHeadStartBytes);
+    QuantiseRows();
+    while (next.first != next.end) {
+      const Share share = next;
+      if (row_count_ > 1) next = TakeShare();
+      MultiplyShare(share, next);
+      if (row_count_ == 1) next = TakeShare();
     }
   }
-}
+
+ private:
+  struct Share {
+    int64_t first = 0;
+    int64_t end = 0;
+  };
+  struct Place {
+    int64_t first_panel = 0;  // Of the pass.
+    int64_t panels = 0;       // In the pass.
+    int64_t panel = 0;        // In the pass.
+    int64_t pair = 0;
+  };
+
+  int64_t Units() const { return panels_ * pairs_; }
+
+  Place PlaceOf(int64_t unit) const {
+    const int64_t pass = unit / (pass_panels_ * pairs_);
+    const int64_t rest = unit - pass * pass_panels_ * pairs_;
+    const int64_t panels = std::min(pass_panels_, panels_ - pass * pass_panels_);
+    return {pass * pass_panels_, panels, rest % panels, rest / panels};
+  }
+
+  const uint8_t* PackedAt(int64_t unit) const {
+    return args_.weights.packed.data() + PlaceOf(unit).pair * kMaxTiles * tile_bytes_;
+  }
+
+  // Whole pairs, towards the end single panels. For a single panel all are as large as can be: it waits for memory,
+  // which is fastest in long streams.
+  int64_t ShareAt(int64_t unit) const {
+    const Place place = PlaceOf(unit);
+    if (panels_ == 1) return share_pairs_;
+    const int64_t part = (Units() - unit) / kSharesLeft;
+    const int64_t pairs = std::min(share_pairs_, part / place.panels);
+    const int64_t units = pairs > 0 ? pairs * place.panels : std::max(part, int64_t{1});
+    return std::min(units, std::max(pairs, int64_t{1}) * place.panels - place.panel);
+  }
+
+  Share TakeShare() {
+    int64_t first = next_unit_.load(std::memory_order_relaxed);
+    while (first < Units()) {
+      const int64_t end = std::min(first + ShareAt(first), Units());
+      if (next_unit_.compare_exchange_weak(first, end, std::memory_order_relaxed)) return {first, end};
+    }
+    return {};
+  }
+
+  // Returns when all rows are rounded, whoever did it. A panel is one piece: its rows lie in the same lines of memory.
+  void QuantiseRows() {
+    const int32_t inputs = args_.weights.inputs;
+    const int64_t width = InputWidth(args_.weights);
+    const auto quantise_row = args_.weights.is_gated ? math_.quantise_gated_row : math_.quantise_row;
+    const int64_t piece = rows_.panel_rows;
+    for (int64_t first = 0; (first = next_row_.fetch_add(piece, std::memory_order_relaxed)) < row_count_;) {
+      const int64_t end = std::min(first + piece, row_count_);
+      for (int64_t r = first; r < end; ++r) {
+        quantise_row(args_.input.data() + r * width, inputs, args_.weights.factor, RowsFrom(rows_, r));
+      }
+      rounded_rows_.fetch_add(end - first, std::memory_order_release);
+    }
+    for (int spins = 0; rounded_rows_.load(std::memory_order_acquire) != row_count_; ++spins) {
+      if (spins >= kSpins) std::this_thread::yield();
+    }
+  }
+
+  void MultiplyShare(const Share& share, const Share& next) {
+    for (int64_t unit = share.first; unit < share.end;) {
+      const Place place = PlaceOf(unit);
+      const int64_t panels = std::min(place.panels - place.panel, share.end - unit);
+      unit += panels;
+      const int64_t following = unit < share.end ? unit : next.first;
+      const bool is_last = unit == share.end && next.first == next.end;
+      MultiplyPair(place, panels, is_last ? nullptr : PackedAt(following));
+    }
+  }
+
+  // Outputs of one pair of tiles for `panels` panels.
+  void MultiplyPair(const Place& place, int64_t panels, const uint8_t* next_packed) {
+    const LinearWeights& weights = args_.weights;
+    const auto multiply = weights.format == LinearFormat::kInt4 ? math_.multiply_int4 : math_.multiply_int8;
+    const int64_t row = (place.first_panel + place.panel) * rows_.panel_rows;
+    const int32_t t = static_cast<int32_t>(place.pair) * kMaxTiles;
+    const int32_t column = t * kTileOutputs;
+    LinearTiles tiles;
+    tiles.packed = weights.packed.data() + t * tile_bytes_;
+    tiles.next_packed = next_packed == tiles.packed ? nullptr : next_packed;
+    tiles.tile_bytes = tile_bytes_;
+    tiles.rows = RowsFrom(rows_, row);
+    tiles.row_count = static_cast<int32_t>(std::min(panels * rows_.panel_rows, row_count_ - row));
+    tiles.output_stride = weights.outputs;
+    tiles.bias = weights.bias.empty() ? nullptr : weights.bias.data() + column;
+    tiles.output = args_.output.data() + row * weights.outputs + column;
+    tiles.columns = std::min(kMaxTiles * kTileOutputs, weights.outputs - column);
+    multiply(tiles);
+  }
+
+  const LinearArgs& args_;
+  const LinearMath& math_;
+  const QuantisedRows rows_;
+  const int64_t row_count_;
+  int64_t panels_ = 0;       // Of all rows.
+  int64_t pass_panels_ = 0;  // Of each pass but the last, which may have fewer.
+  int64_t pairs_ = 0;
+  int64_t share_pairs_ = 0;  // In a share, at most.
+  int64_t bytes_ = 0;        // Read, or the time it takes to compute.
+  ptrdiff_t tile_bytes_ = 0;
+  alignas(kLineBytes) std::atomic<int64_t> next_unit_ = 0;
+  alignas(kLineBytes) std::atomic<int64_t> next_row_ = 0;
+  alignas(kLineBytes) std::atomic<int64_t> rounded_rows_ = 0;
+};
 
 }  // namespace
 
@@ -118,14 +223,8 @@ Status Linear(const LinearArgs& args, const LinearMath& math, const ParallelFor&
   const int64_t panels = (row_count + math.max_panel_rows - 1) / math.max_panel_rows;
   const int32_t panel_rows = static_cast<int32_t>((row_count + panels - 1) / panels);
   const QuantisedRows rows = scratch->Reserve(row_count, weights.inputs, panel_rows);
-  QuantiseRows(args, row_count, math, parallel_for, rows);
-  const int64_t pairs = (TilesOf(weights.outputs) + kMaxTiles - 1) / kMaxTiles;
-  const int64_t tasks = std::min(TaskCount(weights, row_count), pairs);
-  parallel_for(static_cast<size_t>(tasks), [&](size_t task) {
-    const int64_t t = static_cast<int64_t>(task);
-    const auto first_of = [&](int64_t which) { return static_cast<int32_t>(which * pairs / tasks * kMaxTiles); };
-    MultiplyTiles(args, math, rows, row_count, first_of(t), std::min(first_of(t + 1), TilesOf(weights.outputs)));
-  });
+  Product product(args, math, rows, row_count);
+  parallel_for(static_cast<size_t>(product.TaskCount()), [&](size_t) { product.RunTask(); });
   return Status::Ok();
 }
 

@@ -31,6 +31,8 @@ struct QuantisedRows {
 // One or two tiles of outputs for some rows.
 struct LinearTiles {
   const uint8_t* packed = nullptr;  // The first tile's first block.
+  // What the caller multiplies next: memory to ask for by the way. Null if nothing.
+  const uint8_t* next_packed = nullptr;
   ptrdiff_t tile_bytes = 0;
   QuantisedRows rows;  // From the start of a panel on.
   int32_t row_count = 0;

@@ -18,6 +18,7 @@ namespace {
 constexpr int32_t kLanes = 8;
 // 16 registers: for each row a sum of integers and a sum of floats, and a few for weights.
 constexpr int32_t kMaxPanelRows = 4;
+constexpr ptrdiff_t kLineBytes = 64;
 
 // The lanes below `count` set; any count.
 __m256i LaneMask(int32_t count) {
@@ -70,6 +71,25 @@ template <LinearFormat kFormat, int kRows>
   }
 }
 
+// What one pass over a tile asks memory for at each of its blocks: `bytes` bytes, `at` for the first block.
+struct Prefetch {
+  const uint8_t* at = nullptr;
+  ptrdiff_t bytes = 0;
+};
+
+// Each of several panels asks for its share of the next tiles, in each of its passes over eight outputs. A single row
+// leaves that to the hardware, which is faster.
+template <LinearFormat kFormat>
+Prefetch PrefetchOf(const LinearTiles& tiles, int32_t first_row, int32_t first_column) {
+  if (tiles.row_count == 1 || tiles.next_packed == nullptr) return {};
+  const ptrdiff_t columns = kMaxTiles * kTileOutputs / kLanes;
+  const ptrdiff_t passes = (tiles.row_count + tiles.rows.panel_rows - 1) / tiles.rows.panel_rows * columns;
+  const ptrdiff_t bytes =
+      (kMaxTiles * BlockBytes(kFormat) + passes * kLineBytes - 1) / (passes * kLineBytes) * kLineBytes;
+  const ptrdiff_t pass = first_row / tiles.rows.panel_rows * columns + first_column / kLanes;
+  return {tiles.next_packed + pass * bytes * tiles.rows.blocks, bytes};
+}
+
 // One panel of kRows rows, the first of which is `first_row`; eight outputs from column `first_column` on.
 template <LinearFormat kFormat, int kRows>
 void MultiplyPanel(const LinearTiles& tiles, int32_t first_row, int32_t first_column) {
@@ -80,7 +100,12 @@ void MultiplyPanel(const LinearTiles& tiles, int32_t first_row, int32_t first_co
   const int32_t column = first_column % kTileOutputs;
   const int8_t* codes = rows.codes;
   const ptrdiff_t end = ptrdiff_t{rows.blocks} * rows.panel_rows;
+  Prefetch prefetch = PrefetchOf<kFormat>(tiles, first_row, first_column);
   for (ptrdiff_t entry = 0; entry < end; entry += rows.panel_rows) {
+    for (ptrdiff_t line = 0; line < prefetch.bytes; line += kLineBytes) {
+      _mm_prefetch(reinterpret_cast<const char*>(prefetch.at + line), _MM_HINT_T0);
+    }
+    prefetch.at += prefetch.bytes;
     __m256i sums[kRows];
     SumCodes<kFormat, kRows>(block + 4 * column, codes, sums);
     const uint8_t* const halves =

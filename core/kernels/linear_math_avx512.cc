@@ -18,8 +18,9 @@ namespace {
 constexpr int32_t kLanes = 16;
 // 32 registers: for each row and tile a sum of integers and a sum of floats, and a few for weights.
 constexpr int32_t kMaxPanelRows = 6;
-// For a single row, memory is asked for this far ahead of its use: the hardware stops at the end of each page.
-constexpr ptrdiff_t kPrefetchBytes = 2048;
+// With as many panels the next tiles come slowly enough for the first-level cache; with fewer they would push out there
+// what is being multiplied.
+constexpr ptrdiff_t kNearPanels = 4;
 
 __m512 LoadHalves(const uint8_t* from) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
@@ -92,28 +93,31 @@ template <LinearFormat kFormat, int kRows, int kTiles>
   }
 }
 
-template <int kBytes>
-void PrefetchNear(const uint8_t* block) {
-  for (int32_t line = 0; line < kBytes; line += kVectorBytes) {
-    _mm_prefetch(reinterpret_cast<const char*>(block + kPrefetchBytes + line), _MM_HINT_T0);
-  }
-}
-
 // What a panel asks memory for at each of its blocks: `bytes` bytes, `at` for the first block.
 struct Prefetch {
   const uint8_t* at = nullptr;
   ptrdiff_t bytes = 0;
+  bool is_near = false;  // Whether it shall come to the first-level cache.
 };
 
 // Several panels go over the same tiles, which only the first would find in memory: each asks for its share of the next
-// tiles, so that memory is as busy as arithmetic is.
+// tiles, so that memory is as busy as arithmetic is. A single row leaves that to the hardware, which is faster.
 template <LinearFormat kFormat, int kTiles>
 Prefetch PrefetchOf(const LinearTiles& tiles, int32_t first_row) {
+  if (tiles.row_count == 1 || tiles.next_packed == nullptr) return {};
   const ptrdiff_t panels = (tiles.row_count + tiles.rows.panel_rows - 1) / tiles.rows.panel_rows;
   const ptrdiff_t bytes =
       (kTiles * BlockBytes(kFormat) + panels * kVectorBytes - 1) / (panels * kVectorBytes) * kVectorBytes;
   const ptrdiff_t panel = first_row / tiles.rows.panel_rows;
-  return {tiles.packed + kTiles * tiles.tile_bytes + panel * bytes * tiles.rows.blocks, bytes};
+  return {tiles.next_packed + panel * bytes * tiles.rows.blocks, bytes, panels >= kNearPanels};
+}
+
+[[gnu::always_inline]] inline void PrefetchShare(Prefetch* prefetch) {
+  for (ptrdiff_t line = 0; line < prefetch->bytes; line += kVectorBytes) {
+    const char* const at = reinterpret_cast<const char*>(prefetch->at + line);
+    prefetch->is_near ? _mm_prefetch(at, _MM_HINT_T0) : _mm_prefetch(at, _MM_HINT_T1);
+  }
+  prefetch->at += prefetch->bytes;
 }
 
 // One panel of kRows rows, the first of which is `first_row`.
@@ -125,17 +129,9 @@ void MultiplyPanel(const LinearTiles& tiles, int32_t first_row) {
   const uint8_t* block = tiles.packed;
   const int8_t* codes = rows.codes;
   const ptrdiff_t end = ptrdiff_t{rows.blocks} * rows.panel_rows;
-  const bool is_only_row = tiles.row_count == 1;
   Prefetch prefetch = PrefetchOf<kFormat, kTiles>(tiles, first_row);
   for (ptrdiff_t entry = 0; entry < end; entry += rows.panel_rows) {
-    if (is_only_row) {
-      PrefetchNear<BlockBytes(kFormat)>(block);
-    } else {
-      for (ptrdiff_t line = 0; line < prefetch.bytes; line += kVectorBytes) {
-        _mm_prefetch(reinterpret_cast<const char*>(prefetch.at + line), _MM_HINT_T1);
-      }
-      prefetch.at += prefetch.bytes;
-    }
+    PrefetchShare(&prefetch);
     __m512i sums[kRows * kTiles];
     Unroll<kRows * kTiles>([&](auto i) {
       sums[i] =

@@ -175,6 +175,20 @@ TEST_P(LinearTest, RowsInSeveralPassesAndRoundedInSeveralTasksAreTheSame) {
   EXPECT_LT(ErrorAgainstDoubles(layer, output), 1e-6);
 }
 
+TEST_P(LinearTest, HoweverManyThreadsShareTheWorkEachOutputIsWrittenOnce) {
+  for (const SimdLevel level : AvailableLevels()) {
+    if (level == SimdLevel::kScalar) continue;  // Too slow for products that are worth sharing.
+    for (const int32_t rows : {1, 2, 13, 64}) {
+      const Layer layer = RandomLayer({GetParam(), 96, 4000, rows}, static_cast<uint32_t>(rows));
+      const std::vector<float> alone = Multiply(layer, level);
+      for (int round = 0; round < 5; ++round) ASSERT_EQ(Multiply(layer, level, ThreadedFor), alone) << rows << " rows";
+      // More tasks than the product asks for: those that come late find nothing left.
+      const ParallelFor more = [](size_t count, const Task& task) { SerialFor(3 * count + 5, task); };
+      ASSERT_EQ(Multiply(layer, level, more), alone) << rows << " rows";
+    }
+  }
+}
+
 TEST_P(LinearTest, WithoutABiasThePlainProductComesOut) {
   for (const SimdLevel level : AvailableLevels()) {
     Layer layer = RandomLayer({GetParam(), 40, 20, 5}, 13);
