@@ -32,13 +32,15 @@ Status PackedAttention(const PackedAttentionArgs& args, const AttentionMath& mat
     if (window < 0) return VisibleRange{0, length - 1};
     return VisibleRange{position - std::min(position, window), position + std::min(length - 1 - position, window)};
   };
+  // Captures are few enough to need no memory of their own.
   const auto locate = [&](int32_t sequence, int32_t kv_head) -> LocateRows<float> {
-    const int64_t stride = int64_t{args.layer.num_kv_heads} * args.layer.head_size;
-    const int64_t base = args.cu_seqlens[sequence] * stride + int64_t{kv_head} * args.layer.head_size;
-    return [&args, stride, base](int32_t first_position, int32_t count, const float** keys, const float** values) {
+    return [&args, sequence, kv_head](int32_t first_position, int32_t count, const float** keys, const float** values) {
+      const int64_t stride = int64_t{args.layer.num_kv_heads} * args.layer.head_size;
+      const int64_t token = int64_t{args.cu_seqlens[sequence]} + first_position;
+      const int64_t offset = token * stride + int64_t{kv_head} * args.layer.head_size;
       for (int32_t i = 0; i < count; ++i) {
-        keys[i] = args.key.data() + base + (first_position + i) * stride;
-        values[i] = args.value.data() + base + (first_position + i) * stride;
+        keys[i] = args.key.data() + offset + i * stride;
+        values[i] = args.value.data() + offset + i * stride;
       }
     };
   };
