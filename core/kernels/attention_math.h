@@ -24,25 +24,28 @@ struct SoftmaxState {
   float sum = 0.0F;  // 0 exactly while no position has been seen.
 };
 
+// Loops over keys or values ask for upcoming[j], as many rows that are needed soon, while they take row j; null = for
+// none. Blocks of the cache lie anywhere, so that the processor cannot guess what comes after the end of one. Of the 15
+// rows behind `count`, too, some may be asked for.
 struct AttentionMath {
   // scores[r * kScoreStride + j] = dot(queries[r], keys[j]) for r < rows, j < count.
   // 1 <= rows <= kMaxStripRows, 1 <= count <= kChunkTokens.
-  void (*scores)(const float* const* queries, int32_t rows, const float* const* keys, int32_t count, int32_t head_size,
-                 float* scores);
+  void (*scores)(const float* const* queries, int32_t rows, const float* const* keys, const float* const* upcoming,
+                 int32_t count, int32_t head_size, float* scores);
 
   // Multiplies `count` scores by `scale`, caps them smoothly (softcap * tanh(x / softcap), if softcap > 0), and turns
   // them into weights exp(score - max). Up to 15 entries behind them may be overwritten.
   SoftmaxState (*weights)(float* scores, int32_t count, float scale, float softcap);
 
   // outputs[r] += sum over j of weights[r * kScoreStride + j] * values[j], in the order of j.
-  void (*accumulate)(const float* weights, int32_t rows, const float* const* values, int32_t count, int32_t head_size,
-                     float* const* outputs);
+  void (*accumulate)(const float* weights, int32_t rows, const float* const* values, const float* const* upcoming,
+                     int32_t count, int32_t head_size, float* const* outputs);
 
   // The same two over 8-bit rows (quantised_row.h).
-  void (*scores_int8)(const float* const* queries, int32_t rows, const uint8_t* const* keys, int32_t count,
-                      int32_t head_size, float* scores);
-  void (*accumulate_int8)(const float* weights, int32_t rows, const uint8_t* const* values, int32_t count,
-                          int32_t head_size, float* const* outputs);
+  void (*scores_int8)(const float* const* queries, int32_t rows, const uint8_t* const* keys,
+                      const uint8_t* const* upcoming, int32_t count, int32_t head_size, float* scores);
+  void (*accumulate_int8)(const float* weights, int32_t rows, const uint8_t* const* values,
+                          const uint8_t* const* upcoming, int32_t count, int32_t head_size, float* const* outputs);
 
   // Writes one 8-bit row, the same bits at every level. A row that is not finite gets the scale NaN, so that whatever
   // attends to it shows it.

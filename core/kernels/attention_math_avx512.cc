@@ -118,25 +118,45 @@ template <int kRows, int kVectors, typename Element>
   }
 }
 
+// Into the second level of the cache: the first has too few open requests for so many lines.
+template <typename Element>
+[[gnu::always_inline]] inline void PrefetchRow(const Element* row, int32_t head_size) {
+  constexpr ptrdiff_t kLineBytes = 64;
+  const char* const begin = reinterpret_cast<const char*>(row);
+  const auto row_bytes = static_cast<ptrdiff_t>(sizeof(Element)) * head_size;
+  for (ptrdiff_t offset = 0; offset < row_bytes; offset += kLineBytes) _mm_prefetch(begin + offset, _MM_HINT_T1);
+  // 8-bit rows do not begin where lines do, and end with their scale.
+  if constexpr (sizeof(Element) == 1) _mm_prefetch(begin + row_bytes + kRowScaleBytes - 1, _MM_HINT_T1);
+}
+
 // Dot products of kRows queries with those of sixteen keys whose number is kFirst in the bits below kBit. The products
 // are added up in a tree, from its leaves, so that few of them wait in registers.
 template <int kBit, int kFirst, int kRows, int kVectors, typename Element>
-[[gnu::always_inline]] inline void Dots(const float* const* queries, const Element* const* keys, int32_t head_size,
-                                        __m512 (&dots)[kRows]) {
+[[gnu::always_inline]] inline void Dots(const float* const* queries, const Element* const* keys,
+                                        const Element* const* upcoming, int32_t head_size, __m512 (&dots)[kRows]) {
   __m512 sums[2][kRows];
   if constexpr (kBit == 8) {
     MultiplyTwo<kRows, kVectors>(queries, keys[kFirst], keys[kFirst + 8], head_size, sums);
+    if (upcoming != nullptr) {
+      PrefetchRow(upcoming[kFirst], head_size);
+      PrefetchRow(upcoming[kFirst + 8], head_size);
+    }
   } else {
-    Dots<kBit * 2, kFirst, kRows, kVectors>(queries, keys, head_size, sums[0]);
-    Dots<kBit * 2, kFirst + kBit, kRows, kVectors>(queries, keys, head_size, sums[1]);
+    Dots<kBit * 2, kFirst, kRows, kVectors>(queries, keys, upcoming, head_size, sums[0]);
+    Dots<kBit * 2, kFirst + kBit, kRows, kVectors>(queries, keys, upcoming, head_size, sums[1]);
   }
   Unroll<kRows>([&](auto r) __attribute__((always_inline)) { dots[r] = AddLanes<kBit>(sums[0][r], sums[1][r]); });
 }
 
 __m512 RowScales(const uint8_t* const* rows, int32_t head_size) {
-  alignas(64) float scales[kLanes];
-  Unroll<kLanes>([&](auto i) { scales[i] = RowScale(rows[i], head_size); });
-  return _mm512_load_ps(scales);
+  const auto four = [&](int32_t i) {
+    return _mm_setr_ps(RowScale(rows[i], head_size), RowScale(rows[i + 1], head_size), RowScale(rows[i + 2], head_size),
+                       RowScale(rows[i + 3], head_size));
+  };
+  const __m256 low = _mm256_insertf128_ps(_mm256_castps128_ps256(four(0)), four(4), 1);
+  const __m256 high = _mm256_insertf128_ps(_mm256_castps128_ps256(four(8)), four(12), 1);
+  return _mm512_castsi512_ps(
+      _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_castps_si256(low)), _mm256_castps_si256(high), 1));
 }
 
 // Pointers to sixteen rows, of which only `count` are there: the last one stands for the others.
@@ -146,8 +166,8 @@ void Pad(const Element* const* rows, int32_t count, const Element** padded) {
 }
 
 template <int kRows, int kVectors, typename Element>
-void ScoresRows(const float* const* queries, const Element* const* keys, int32_t count, int32_t head_size,
-                float* scores) {
+void ScoresRows(const float* const* queries, const Element* const* keys, const Element* const* upcoming, int32_t count,
+                int32_t head_size, float* scores) {
   const Element* padded[kLanes];
   for (int32_t j = 0; j < count; j += kLanes) {
     const Element* const* group = keys + j;
@@ -157,7 +177,7 @@ void ScoresRows(const float* const* queries, const Element* const* keys, int32_t
       group = padded;
     }
     __m512 dots[kRows];
-    Dots<1, 0, kRows, kVectors>(queries, group, head_size, dots);
+    Dots<1, 0, kRows, kVectors>(queries, group, upcoming == nullptr ? nullptr : upcoming + j, head_size, dots);
     if constexpr (sizeof(Element) == 1) {
       const __m512 scales = RowScales(group, head_size);
       Unroll<kRows>([&](auto r) { dots[r] = _mm512_mul_ps(dots[r], scales); });
@@ -167,31 +187,31 @@ void ScoresRows(const float* const* queries, const Element* const* keys, int32_t
 }
 
 template <int kRows, typename Element>
-void ScoresHead(const float* const* queries, const Element* const* keys, int32_t count, int32_t head_size,
-                float* scores) {
+void ScoresHead(const float* const* queries, const Element* const* keys, const Element* const* upcoming, int32_t count,
+                int32_t head_size, float* scores) {
   if (head_size == kCommonVectors * kLanes) {
-    ScoresRows<kRows, kCommonVectors>(queries, keys, count, head_size, scores);
+    ScoresRows<kRows, kCommonVectors>(queries, keys, upcoming, count, head_size, scores);
   } else {
-    ScoresRows<kRows, 0>(queries, keys, count, head_size, scores);
+    ScoresRows<kRows, 0>(queries, keys, upcoming, count, head_size, scores);
   }
 }
 
 template <typename Element>
-void Scores(const float* const* queries, int32_t rows, const Element* const* keys, int32_t count, int32_t head_size,
-            float* scores) {
+void Scores(const float* const* queries, int32_t rows, const Element* const* keys, const Element* const* upcoming,
+            int32_t count, int32_t head_size, float* scores) {
   // More rows at a time would leave no registers for the tree.
-  for (; rows > 4; rows -= 3, queries += 3, scores += 3 * kScoreStride) {
-    ScoresHead<3>(queries, keys, count, head_size, scores);
+  for (; rows > 4; rows -= 3, queries += 3, scores += 3 * kScoreStride, upcoming = nullptr) {
+    ScoresHead<3>(queries, keys, upcoming, count, head_size, scores);
   }
   switch (rows) {
     case 1:
-      return ScoresHead<1>(queries, keys, count, head_size, scores);
+      return ScoresHead<1>(queries, keys, upcoming, count, head_size, scores);
     case 2:
-      return ScoresHead<2>(queries, keys, count, head_size, scores);
+      return ScoresHead<2>(queries, keys, upcoming, count, head_size, scores);
     case 3:
-      return ScoresHead<3>(queries, keys, count, head_size, scores);
+      return ScoresHead<3>(queries, keys, upcoming, count, head_size, scores);
     default:
-      return ScoresHead<4>(queries, keys, count, head_size, scores);
+      return ScoresHead<4>(queries, keys, upcoming, count, head_size, scores);
   }
 }
 
@@ -221,14 +241,15 @@ SoftmaxState Weights(float* scores, int32_t count, float scale, float softcap) {
 
 // kRows x (kVectors * 16) outputs from offset d on; per output the order is that of j, whatever kRows and kVectors are.
 template <int kRows, int kVectors, typename Element>
-void AccumulateBlock(const float* weights, const Element* const* values, int32_t count, int32_t d,
-                     float* const* outputs) {
+void AccumulateBlock(const float* weights, const Element* const* values, const Element* const* upcoming, int32_t count,
+                     int32_t d, int32_t head_size, float* const* outputs) {
   __m512 sums[kRows * kVectors];
   const auto for_each_sum = [&](const auto& f) {
     Unroll<kRows>([&](auto r) { Unroll<kVectors>([&](auto v) { f(r, v, sums[r * kVectors + v]); }); });
   };
   for_each_sum([&](auto r, auto v, __m512& sum) { sum = _mm512_loadu_ps(outputs[r] + d + v * kLanes); });
   for (int32_t j = 0; j < count; ++j) {
+    if (upcoming != nullptr) PrefetchRow(upcoming[j], head_size);
     __m512 value[kVectors];
     Unroll<kVectors>([&](auto v) { value[v] = Load(values[j] + d + v * kLanes); });
     for_each_sum([&](auto r, auto v, __m512& sum) {
@@ -254,38 +275,40 @@ void AccumulateTail(const float* weights, const Element* const* values, int32_t 
 }
 
 template <int kRows, typename Element>
-void AccumulateRows(const float* weights, const Element* const* values, int32_t count, int32_t head_size,
-                    float* const* outputs) {
+void AccumulateRows(const float* weights, const Element* const* values, const Element* const* upcoming, int32_t count,
+                    int32_t head_size, float* const* outputs) {
+  const Element* const* ahead = upcoming;
   int32_t d = 0;
-  for (; d + kCommonVectors * kLanes <= head_size; d += kCommonVectors * kLanes) {
-    AccumulateBlock<kRows, kCommonVectors>(weights, values, count, d, outputs);
+  for (; d + kCommonVectors * kLanes <= head_size; d += kCommonVectors * kLanes, ahead = nullptr) {
+    AccumulateBlock<kRows, kCommonVectors>(weights, values, ahead, count, d, head_size, outputs);
   }
-  for (; d + kLanes <= head_size; d += kLanes) AccumulateBlock<kRows, 1>(weights, values, count, d, outputs);
+  for (; d + kLanes <= head_size; d += kLanes, ahead = nullptr)
+    AccumulateBlock<kRows, 1>(weights, values, ahead, count, d, head_size, outputs);
   if (d < head_size) AccumulateTail<kRows>(weights, values, count, d, head_size, outputs);
 }
 
 template <typename Element>
-void Accumulate(const float* weights, int32_t rows, const Element* const* values, int32_t count, int32_t head_size,
-                float* const* outputs) {
+void Accumulate(const float* weights, int32_t rows, const Element* const* values, const Element* const* upcoming,
+                int32_t count, int32_t head_size, float* const* outputs) {
   // 32 registers: 4 sums a row, and 4 values; weights come from memory.
   switch (rows) {
     case 1:
-      return AccumulateRows<1>(weights, values, count, head_size, outputs);
+      return AccumulateRows<1>(weights, values, upcoming, count, head_size, outputs);
     case 2:
-      return AccumulateRows<2>(weights, values, count, head_size, outputs);
+      return AccumulateRows<2>(weights, values, upcoming, count, head_size, outputs);
     case 3:
-      return AccumulateRows<3>(weights, values, count, head_size, outputs);
+      return AccumulateRows<3>(weights, values, upcoming, count, head_size, outputs);
     case 4:
-      return AccumulateRows<4>(weights, values, count, head_size, outputs);
+      return AccumulateRows<4>(weights, values, upcoming, count, head_size, outputs);
     case 5:
-      return AccumulateRows<5>(weights, values, count, head_size, outputs);
+      return AccumulateRows<5>(weights, values, upcoming, count, head_size, outputs);
     default:
-      return AccumulateRows<6>(weights, values, count, head_size, outputs);
+      return AccumulateRows<6>(weights, values, upcoming, count, head_size, outputs);
   }
 }
 
-void AccumulateInt8(const float* weights, int32_t rows, const uint8_t* const* values, int32_t count, int32_t head_size,
-                    float* const* outputs) {
+void AccumulateInt8(const float* weights, int32_t rows, const uint8_t* const* values, const uint8_t* const* upcoming,
+                    int32_t count, int32_t head_size, float* const* outputs) {
   alignas(64) float scaled[kMaxStripRows * kScoreStride];
   const uint8_t* padded[kLanes];
   for (int32_t j = 0; j < count; j += kLanes) {
@@ -301,7 +324,7 @@ void AccumulateInt8(const float* weights, int32_t rows, const uint8_t* const* va
       _mm512_store_ps(scaled + r * kScoreStride + j, _mm512_mul_ps(weight, scales));
     }
   }
-  Accumulate<uint8_t>(scaled, rows, values, count, head_size, outputs);
+  Accumulate<uint8_t>(scaled, rows, values, upcoming, count, head_size, outputs);
 }
 
 }  // namespace

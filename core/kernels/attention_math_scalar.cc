@@ -9,8 +9,8 @@
 namespace naiad {
 namespace {
 
-void Scores(const float* const* queries, int32_t rows, const float* const* keys, int32_t count, int32_t head_size,
-            float* scores) {
+void Scores(const float* const* queries, int32_t rows, const float* const* keys, const float* const* /*upcoming*/,
+            int32_t count, int32_t head_size, float* scores) {
   for (int32_t r = 0; r < rows; ++r) {
     for (int32_t j = 0; j < count; ++j) {
       float sum = 0.0F;
@@ -34,8 +34,8 @@ SoftmaxState Weights(float* scores, int32_t count, float scale, float softcap) {
   return {max, sum};
 }
 
-void Accumulate(const float* weights, int32_t rows, const float* const* values, int32_t count, int32_t head_size,
-                float* const* outputs) {
+void Accumulate(const float* weights, int32_t rows, const float* const* values, const float* const* /*upcoming*/,
+                int32_t count, int32_t head_size, float* const* outputs) {
   for (int32_t r = 0; r < rows; ++r) {
     for (int32_t j = 0; j < count; ++j) {
       const float weight = weights[r * kScoreStride + j];
@@ -46,8 +46,8 @@ void Accumulate(const float* weights, int32_t rows, const float* const* values, 
 
 float Dequantised(uint8_t value) { return static_cast<float>(static_cast<int8_t>(value)); }
 
-void ScoresInt8(const float* const* queries, int32_t rows, const uint8_t* const* keys, int32_t count, int32_t head_size,
-                float* scores) {
+void ScoresInt8(const float* const* queries, int32_t rows, const uint8_t* const* keys,
+                const uint8_t* const* /*upcoming*/, int32_t count, int32_t head_size, float* scores) {
   for (int32_t r = 0; r < rows; ++r) {
     for (int32_t j = 0; j < count; ++j) {
       float sum = 0.0F;
@@ -57,8 +57,8 @@ void ScoresInt8(const float* const* queries, int32_t rows, const uint8_t* const*
   }
 }
 
-void AccumulateInt8(const float* weights, int32_t rows, const uint8_t* const* values, int32_t count, int32_t head_size,
-                    float* const* outputs) {
+void AccumulateInt8(const float* weights, int32_t rows, const uint8_t* const* values,
+                    const uint8_t* const* /*upcoming*/, int32_t count, int32_t head_size, float* const* outputs) {
   for (int32_t r = 0; r < rows; ++r) {
     for (int32_t j = 0; j < count; ++j) {
       const float weight = weights[r * kScoreStride + j] * RowScale(values[j], head_size);

@@ -11,8 +11,10 @@ namespace naiad {
 namespace {
 
 // Positions whose keys, or values, are taken for all rows before the next ones, so that they stay in the first level of
-// the cache, while those of the next segment are fetched.
+// the cache.
 constexpr int32_t kSegmentTokens = 64;
+// Loops may ask for this many rows behind those that they should.
+constexpr int32_t kOverhang = 15;
 
 // Positions begin .. end-1 of a chunk, counted from its start.
 struct Range {
@@ -22,19 +24,6 @@ struct Range {
 };
 
 Range Overlap(Range a, Range b) { return {std::max(a.begin, b.begin), std::min(a.end, b.end)}; }
-
-// Asks for rows that are needed soon. Blocks of the cache lie anywhere, so that the processor cannot guess what comes
-// after the end of one. Into the second level: the first has too few open requests for so many lines.
-template <typename Element>
-void Prefetch(const Element* const* rows, int32_t count, int32_t elements) {
-  constexpr ptrdiff_t kLineBytes = 64;
-  const auto row_bytes = static_cast<ptrdiff_t>(sizeof(Element)) * elements;
-  for (int32_t j = 0; j < count; ++j) {
-    const char* const row = reinterpret_cast<const char*>(rows[j]);
-    for (ptrdiff_t offset = 0; offset < row_bytes; offset += kLineBytes)
-      __builtin_prefetch(row + offset, /*rw=*/0, /*locality=*/2);
-  }
-}
 
 // The inner loops for one kind of rows.
 template <typename Element>
@@ -67,14 +56,11 @@ class ChunkPass {
     }
   }
 
-  void Run(const LocateRows<Element>& locate) {
+  void Run(const LocateRows<Element>& locate, std::span<const Element* const> next) {
     if (seen_.empty()) return;
-    locate(first_position_ + seen_.begin, seen_.end - seen_.begin, keys_.data() + seen_.begin,
-           values_.data() + seen_.begin);
+    Locate(locate, next);
     const int32_t first_segment = seen_.begin - seen_.begin % kSegmentTokens;
     for (int32_t at = first_segment; at < seen_.end; at += kSegmentTokens) {
-      const bool last = at + kSegmentTokens >= seen_.end;
-      last ? PrefetchSegment(values_, first_segment) : PrefetchSegment(keys_, at + kSegmentTokens);
       ScoreSegment(SeenOf(at));
     }
     for (size_t r = 0; r < rows_.size(); ++r) {
@@ -83,7 +69,6 @@ class ChunkPass {
           math_.weights(ScoresAt(r, ranges_[r].begin), ranges_[r].end - ranges_[r].begin, layer_.scale, layer_.softcap);
     }
     for (int32_t at = first_segment; at < seen_.end; at += kSegmentTokens) {
-      PrefetchSegment(values_, at + kSegmentTokens);
       for (size_t r = 0; r < rows_.size(); r += kMaxStripRows) AccumulateStrip(SeenOf(at), r, StripRows(r));
     }
   }
@@ -91,11 +76,17 @@ class ChunkPass {
  private:
   [[nodiscard]] Range SeenOf(int32_t segment) const { return Overlap(seen_, {segment, segment + kSegmentTokens}); }
   [[nodiscard]] size_t StripRows(size_t row) const { return std::min<size_t>(kMaxStripRows, rows_.size() - row); }
+  // Into stream_, for a position of seen_.
+  const Element** KeyAt(int32_t position) { return stream_.data() + (position - seen_.begin); }
+  const Element** ValueAt(int32_t position) { return KeyAt(position) + (seen_.end - seen_.begin); }
   float* ScoresAt(size_t row, int32_t position) { return scores_.data() + row * kScoreStride + position; }
 
-  void PrefetchSegment(const std::array<const Element*, kChunkTokens>& rows, int32_t segment) const {
-    const Range range = SeenOf(segment);
-    if (!range.empty()) Prefetch(rows.data() + range.begin, range.end - range.begin, layer_.head_size);
+  // Lists the rows in the order in which they are used, so that those kRowsAhead further on can be asked for.
+  void Locate(const LocateRows<Element>& locate, std::span<const Element* const> next) {
+    const int32_t count = seen_.end - seen_.begin;
+    locate(first_position_ + seen_.begin, count, stream_.data(), stream_.data() + count);
+    const auto end = std::copy(next.begin(), next.end(), stream_.begin() + 2 * ptrdiff_t{count});
+    std::fill(end, stream_.begin() + 2 * ptrdiff_t{count} + kRowsAhead + kOverhang, *(end - 1));
   }
 
   // Rows of a strip may see less than the whole range; their other scores are not used.
@@ -110,8 +101,9 @@ class ChunkPass {
         if (!own.empty()) needed = {std::min(needed.begin, own.begin), std::max(needed.end, own.end)};
       }
       if (needed.empty()) continue;
-      ScoresOf<Element>(math_)(queries.data(), static_cast<int32_t>(strip), keys_.data() + needed.begin,
-                               needed.end - needed.begin, layer_.head_size, ScoresAt(r, needed.begin));
+      ScoresOf<Element>(math_)(queries.data(), static_cast<int32_t>(strip), KeyAt(needed.begin),
+                               r == 0 ? KeyAt(needed.begin) + kRowsAhead : nullptr, needed.end - needed.begin,
+                               layer_.head_size, ScoresAt(r, needed.begin));
     }
   }
 
@@ -132,8 +124,9 @@ class ChunkPass {
     if (range.empty()) return;
     std::array<float*, kMaxStripRows> sums{};
     for (size_t i = 0; i < strip; ++i) sums[i] = parts_[row + i].sums;
-    AccumulateOf<Element>(math_)(ScoresAt(row, range.begin), static_cast<int32_t>(strip), values_.data() + range.begin,
-                                 range.end - range.begin, layer_.head_size, sums.data());
+    AccumulateOf<Element>(math_)(ScoresAt(row, range.begin), static_cast<int32_t>(strip), ValueAt(range.begin),
+                                 row == 0 ? ValueAt(range.begin) + kRowsAhead : nullptr, range.end - range.begin,
+                                 layer_.head_size, sums.data());
   }
 
   const AttentionMath& math_;
@@ -141,10 +134,10 @@ class ChunkPass {
   std::span<const AttentionRow> rows_;
   std::span<RowPart> parts_;
   int32_t first_position_ = 0;
-  Range seen_;                                     // By any row.
-  std::array<Range, kMaxRowsPerPass> ranges_;      // What each row sees.
-  std::array<const Element*, kChunkTokens> keys_;  // Of seen_ alone, as are the values.
-  std::array<const Element*, kChunkTokens> values_;
+  Range seen_;                                 // By any row.
+  std::array<Range, kMaxRowsPerPass> ranges_;  // What each row sees.
+  // Keys of seen_, values of seen_, the keys that come next.
+  std::array<const Element*, 2 * kChunkTokens + kRowsAhead + kOverhang> stream_;
   alignas(64) std::array<float, static_cast<size_t>(kMaxRowsPerPass) * kScoreStride> scores_;
 };
 
@@ -152,8 +145,9 @@ class ChunkPass {
 
 template <typename Element>
 void AttendChunk(const AttentionMath& math, const AttentionLayer& layer, std::span<const AttentionRow> rows,
-                 int32_t chunk, const LocateRows<Element>& locate, std::span<RowPart> parts) {
-  ChunkPass<Element>(math, layer, rows, chunk, parts).Run(locate);
+                 int32_t chunk, const LocateRows<Element>& locate, std::span<const Element* const> next,
+                 std::span<RowPart> parts) {
+  ChunkPass<Element>(math, layer, rows, chunk, parts).Run(locate, next);
 }
 
 void MergePart(const RowPart& later, int32_t head_size, RowPart* into) {
@@ -177,7 +171,7 @@ void Normalise(int32_t head_size, RowPart* part) {
 
 template <typename Element>
 void AttendRows(const AttentionMath& math, const AttentionLayer& layer, std::span<const AttentionRow> rows,
-                const LocateRows<Element>& locate) {
+                const LocateRows<Element>& locate, std::span<const Element* const> next) {
   std::array<RowPart, kMaxRowsPerPass> parts;
   std::array<RowPart, kMaxRowsPerPass> later;
   int32_t first_position = rows.front().first_position;
@@ -188,7 +182,12 @@ void AttendRows(const AttentionMath& math, const AttentionLayer& layer, std::spa
     last_position = std::max(last_position, rows[r].last_position);
   }
   int32_t chunk = first_position / kChunkTokens;
-  AttendChunk(math, layer, rows, chunk, locate, std::span(parts).first(rows.size()));
+  RowsAhead<Element> ahead;
+  const auto keys_after = [&](int32_t done) {
+    const int32_t first = (done + 1) * kChunkTokens;
+    return first > last_position ? next : ahead.Locate(locate, first, last_position);
+  };
+  AttendChunk(math, layer, rows, chunk, locate, keys_after(chunk), std::span(parts).first(rows.size()));
   if (++chunk <= last_position / kChunkTokens) {
     static thread_local std::vector<float> sums;  // Grows to what the layers of this process need.
     const size_t size = rows.size() * static_cast<size_t>(layer.head_size);
@@ -196,19 +195,19 @@ void AttendRows(const AttentionMath& math, const AttentionLayer& layer, std::spa
     for (size_t r = 0; r < rows.size(); ++r) later[r].sums = sums.data() + r * static_cast<size_t>(layer.head_size);
   }
   for (; chunk <= last_position / kChunkTokens; ++chunk) {
-    AttendChunk(math, layer, rows, chunk, locate, std::span(later).first(rows.size()));
+    AttendChunk(math, layer, rows, chunk, locate, keys_after(chunk), std::span(later).first(rows.size()));
     for (size_t r = 0; r < rows.size(); ++r) MergePart(later[r], layer.head_size, &parts[r]);
   }
   for (size_t r = 0; r < rows.size(); ++r) Normalise(layer.head_size, &parts[r]);
 }
 
 template void AttendChunk(const AttentionMath&, const AttentionLayer&, std::span<const AttentionRow>, int32_t,
-                          const LocateRows<float>&, std::span<RowPart>);
+                          const LocateRows<float>&, std::span<const float* const>, std::span<RowPart>);
 template void AttendChunk(const AttentionMath&, const AttentionLayer&, std::span<const AttentionRow>, int32_t,
-                          const LocateRows<uint8_t>&, std::span<RowPart>);
+                          const LocateRows<uint8_t>&, std::span<const uint8_t* const>, std::span<RowPart>);
 template void AttendRows(const AttentionMath&, const AttentionLayer&, std::span<const AttentionRow>,
-                         const LocateRows<float>&);
+                         const LocateRows<float>&, std::span<const float* const>);
 template void AttendRows(const AttentionMath&, const AttentionLayer&, std::span<const AttentionRow>,
-                         const LocateRows<uint8_t>&);
+                         const LocateRows<uint8_t>&, std::span<const uint8_t* const>);
 
 }  // namespace naiad

@@ -5,6 +5,8 @@
 // chunks or several share them.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -32,12 +34,28 @@ struct AttentionRow {
 };
 
 inline constexpr int32_t kMaxRowsPerPass = 48;
+// A key or value is asked for while the one this many before it is used: what memory takes to answer, and some.
+inline constexpr int32_t kRowsAhead = 64;
 
 // Sets keys[i] and values[i] for i < count to where the rows of position first_position + i lie. Element: float, or
 // uint8_t for 8-bit rows (quantised_row.h).
 template <typename Element>
 using LocateRows =
     std::function<void(int32_t first_position, int32_t count, const Element** keys, const Element** values)>;
+
+// Room for the first keys of what comes next; the values are not used.
+template <typename Element>
+struct RowsAhead {
+  std::array<const Element*, kRowsAhead> keys;
+  std::array<const Element*, kRowsAhead> values;
+
+  // The keys of positions first .. last, or as many as there is room for.
+  std::span<const Element* const> Locate(const LocateRows<Element>& locate, int32_t first, int32_t last) {
+    const int32_t count = std::min(kRowsAhead, last - first + 1);
+    locate(first, count, keys.data(), values.data());
+    return std::span<const Element* const>(keys).first(static_cast<size_t>(count));
+  }
+};
 
 // What a row has from some of its chunks: the softmax, and the weighted sum of values, not divided by softmax.sum yet.
 struct RowPart {
@@ -47,10 +65,12 @@ struct RowPart {
 
 // Computes what each row has from one chunk, positions chunk * kChunkTokens and on. `parts` has one entry a row, whose
 // `sums` tells where to write; rows that see nothing of the chunk get zeros. Positions that no row sees are never read.
-// At most kMaxRowsPerPass rows.
+// `next` are the first keys, at most kRowsAhead, of what is computed after this, which are fetched meanwhile. At most
+// kMaxRowsPerPass rows.
 template <typename Element>
 void AttendChunk(const AttentionMath& math, const AttentionLayer& layer, std::span<const AttentionRow> rows,
-                 int32_t chunk, const LocateRows<Element>& locate, std::span<RowPart> parts);
+                 int32_t chunk, const LocateRows<Element>& locate, std::span<const Element* const> next,
+                 std::span<RowPart> parts);
 
 // Adds the part of a later chunk to `into`.
 void MergePart(const RowPart& later, int32_t head_size, RowPart* into);
@@ -58,9 +78,9 @@ void MergePart(const RowPart& later, int32_t head_size, RowPart* into);
 // Turns the parts of all chunks, merged, into the outputs.
 void Normalise(int32_t head_size, RowPart* part);
 
-// Computes whole rows: all chunks, one after the other. At most kMaxRowsPerPass rows.
+// Computes whole rows: all chunks, one after the other. `next`: see AttendChunk. At most kMaxRowsPerPass rows.
 template <typename Element>
 void AttendRows(const AttentionMath& math, const AttentionLayer& layer, std::span<const AttentionRow> rows,
-                const LocateRows<Element>& locate);
+                const LocateRows<Element>& locate, std::span<const Element* const> next);
 
 }  // namespace naiad

@@ -48,6 +48,12 @@ int64_t ListWholes(const AttentionLayer& layer, std::span<const int32_t> cu_seql
   return total;
 }
 
+// The positions of an item, of all its rows.
+VisibleRange RangeOf(const AttentionItem& item, const RangeOfToken& range_of) {
+  return {std::max(range_of(item.sequence, item.first_token).first, item.first_chunk * kChunkTokens),
+          std::min(range_of(item.sequence, item.end_token - 1).last, item.end_chunk * kChunkTokens - 1)};
+}
+
 // Calls f with the rows of an item, at most kMaxRowsPerPass at a time, and the number of the first of them.
 template <typename Function>
 void ForEachPass(const AttentionLayer& layer, const AttentionItem& item, const float* query, float* output,
@@ -172,21 +178,35 @@ void Attend(const AttentionLayer& layer, const AttentionMath& math, std::span<co
     for (size_t i = 0; i < count; ++i) parts[i].sums = sums_of_thread.data() + i * head_size;
   }
 
-  const auto run_item = [&](const AttentionItem& item) {
+  const auto run_item = [&](const AttentionItem& item, std::span<const Element* const> next) {
     const LocateRows<Element> rows_of = locate(item.sequence, item.kv_head);
     ForEachPass(layer, item, query, output, range_of, [&](int32_t first_row, std::span<const AttentionRow> rows) {
-      if (item.split < 0) return AttendRows(math, layer, rows, rows_of);
+      if (item.split < 0) return AttendRows(math, layer, rows, rows_of, next);
       const AttentionPlan::Split& split = plan.splits[static_cast<size_t>(item.split)];
+      RowsAhead<Element> ahead;
       for (int32_t chunk = item.first_chunk; chunk < item.end_chunk; ++chunk) {
+        const bool last = chunk + 1 == item.end_chunk;
+        const auto keys_after =
+            last ? next : ahead.Locate(rows_of, (chunk + 1) * kChunkTokens, rows.back().last_position);
         const int64_t part = PartOf(layer, split, chunk) + first_row;
-        AttendChunk(math, layer, rows, chunk, rows_of,
+        AttendChunk(math, layer, rows, chunk, rows_of, keys_after,
                     std::span(parts).subspan(static_cast<size_t>(part), rows.size()));
       }
     });
   };
   const auto run_task = [&](size_t task) {
     const int32_t begin = task == 0 ? 0 : plan.task_ends[task - 1];
-    for (int32_t i = begin; i < plan.task_ends[task]; ++i) run_item(plan.items[static_cast<size_t>(i)]);
+    const int32_t end = plan.task_ends[task];
+    RowsAhead<Element> ahead;
+    for (int32_t i = begin; i < end; ++i) {
+      std::span<const Element* const> next;
+      if (i + 1 < end) {
+        const AttentionItem& item = plan.items[static_cast<size_t>(i) + 1];
+        const VisibleRange seen = RangeOf(item, range_of);
+        next = ahead.Locate(locate(item.sequence, item.kv_head), seen.first, seen.last);
+      }
+      run_item(plan.items[static_cast<size_t>(i)], next);
+    }
   };
   if (plan.task_ends.size() == 1) {
     run_task(0);

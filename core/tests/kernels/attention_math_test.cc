@@ -103,12 +103,13 @@ TEST_P(AttentionMathTest, LoopsAgreeWithTheReferenceForAllStripsAndHeadSizes) {
         std::vector<float> expected = scores;
         std::vector<float> sums = sums_before;
         std::vector<float> expected_sums = sums;
-        math_.scores(RowsIn(queries, size).data(), strip, RowsIn(keys, size).data(), count, head_size, scores.data());
-        reference.scores(RowsIn(queries, size).data(), strip, RowsIn(keys, size).data(), count, head_size,
+        math_.scores(RowsIn(queries, size).data(), strip, RowsIn(keys, size).data(), nullptr, count, head_size,
+                     scores.data());
+        reference.scores(RowsIn(queries, size).data(), strip, RowsIn(keys, size).data(), nullptr, count, head_size,
                          expected.data());
-        math_.accumulate(weights.data(), strip, RowsIn(keys, size).data(), count, head_size,
+        math_.accumulate(weights.data(), strip, RowsIn(keys, size).data(), nullptr, count, head_size,
                          RowsIn(&sums, size).data());
-        reference.accumulate(weights.data(), strip, RowsIn(keys, size).data(), count, head_size,
+        reference.accumulate(weights.data(), strip, RowsIn(keys, size).data(), nullptr, count, head_size,
                              RowsIn(&expected_sums, size).data());
         for (size_t i = 0; i < scores.size(); ++i) ASSERT_NEAR(scores[i], expected[i], 1e-4F) << head_size;
         for (size_t i = 0; i < sums.size(); ++i) ASSERT_NEAR(sums[i], expected_sums[i], 1e-4F) << head_size;
@@ -132,13 +133,13 @@ TEST_P(AttentionMathTest, RowsOfAStripDoNotChangeEachOthersBits) {
         std::vector<float> alone = together;
         std::vector<float> sums = sums_before;
         std::vector<float> sums_alone = sums;
-        math_.scores(queries.data(), strip, keys.data(), count, head_size, together.data());
-        math_.accumulate(together.data(), strip, keys.data(), count, head_size, RowsIn(&sums, size).data());
+        math_.scores(queries.data(), strip, keys.data(), nullptr, count, head_size, together.data());
+        math_.accumulate(together.data(), strip, keys.data(), nullptr, count, head_size, RowsIn(&sums, size).data());
         for (size_t r = 0; r < static_cast<size_t>(strip); ++r) {
           float* const scores = alone.data() + r * kScoreStride;
           float* const output = sums_alone.data() + r * size;
-          math_.scores(&queries[r], 1, keys.data(), count, head_size, scores);
-          math_.accumulate(scores, 1, keys.data(), count, head_size, &output);
+          math_.scores(&queries[r], 1, keys.data(), nullptr, count, head_size, scores);
+          math_.accumulate(scores, 1, keys.data(), nullptr, count, head_size, &output);
         }
         ASSERT_EQ(together, alone);
         ASSERT_EQ(sums, sums_alone);
@@ -157,15 +158,15 @@ TEST_P(AttentionMathTest, PlaceOfAKeyDoesNotChangeBits) {
     const float* const queries = query.data();
     const std::vector<const float*> keys = RowsIn(key_floats, size);
     std::vector<float> scores(kScoreStride);
-    math_.scores(&queries, 1, keys.data(), 70, head_size, scores.data());
+    math_.scores(&queries, 1, keys.data(), nullptr, 70, head_size, scores.data());
     std::vector<float> sums(size), sums_of_pieces(size);
     float* output = sums.data();
-    math_.accumulate(scores.data(), 1, keys.data(), 70, head_size, &output);
+    math_.accumulate(scores.data(), 1, keys.data(), nullptr, 70, head_size, &output);
     output = sums_of_pieces.data();
     for (int32_t at = 0, count = 1; at < 70; at += count, count = std::min(count + 1, 70 - at)) {
       std::vector<float> piece(kScoreStride);
-      math_.scores(&queries, 1, keys.data() + at, count, head_size, piece.data());
-      math_.accumulate(scores.data() + at, 1, keys.data() + at, count, head_size, &output);
+      math_.scores(&queries, 1, keys.data() + at, nullptr, count, head_size, piece.data());
+      math_.accumulate(scores.data() + at, 1, keys.data() + at, nullptr, count, head_size, &output);
       for (int32_t j = 0; j < count; ++j) {
         ASSERT_EQ(piece[static_cast<size_t>(j)], scores[static_cast<size_t>(at + j)]);
       }

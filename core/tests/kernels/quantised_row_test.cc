@@ -79,7 +79,7 @@ TEST(QuantisedRowTest, RowThatIsNotFiniteShowsInEveryScoreAgainstIt) {
         const float* const queries = query.data();
         const uint8_t* const key = bytes.data();
         std::array<float, kScoreStride> scores{};
-        AttentionMathFor(level).scores_int8(&queries, 1, &key, 1, 19, scores.data());
+        AttentionMathFor(level).scores_int8(&queries, 1, &key, nullptr, 1, 19, scores.data());
         EXPECT_TRUE(std::isnan(scores[0])) << bad << " at " << place;
       }
     }
@@ -126,10 +126,11 @@ TEST(QuantisedRowTest, LoopsOverRowsAgreeWithLoopsOverTheFloatsThatTheyStandFor)
           std::vector<float> scores(kMaxStripRows * kScoreStride);
           std::vector<float> expected = scores;
           const auto keys = static_cast<int32_t>(count);
-          math.scores_int8(query_rows.data(), strip, row_pointers.data(), keys, head_size, scores.data());
-          math.scores(query_rows.data(), strip, float_pointers.data(), keys, head_size, expected.data());
-          math.accumulate_int8(weights.data(), strip, row_pointers.data(), keys, head_size, outputs.data());
-          math.accumulate(weights.data(), strip, float_pointers.data(), keys, head_size, expected_outputs.data());
+          math.scores_int8(query_rows.data(), strip, row_pointers.data(), nullptr, keys, head_size, scores.data());
+          math.scores(query_rows.data(), strip, float_pointers.data(), nullptr, keys, head_size, expected.data());
+          math.accumulate_int8(weights.data(), strip, row_pointers.data(), nullptr, keys, head_size, outputs.data());
+          math.accumulate(weights.data(), strip, float_pointers.data(), nullptr, keys, head_size,
+                          expected_outputs.data());
           for (size_t i = 0; i < scores.size(); ++i) ASSERT_NEAR(scores[i], expected[i], 1e-4F) << head_size;
           for (size_t i = 0; i < sums.size(); ++i) ASSERT_NEAR(sums[i], expected_sums[i], 1e-4F) << head_size;
         }
