@@ -92,8 +92,26 @@ void WriteNewTokens(const PagedAttentionArgs<Element>& args, const AttentionMath
   (parallel ? parallel_for : ParallelFor(SerialFor))(args.past_lens.size(), write_sequence);
 }
 
+// See LocateRows.
 template <typename Element>
-Status Attend(const PagedAttentionArgs<Element>& args, const AttentionMath& math, const ParallelFor& parallel_for) {
+void LocateInCache(const PagedAttentionArgs<Element>& args, int32_t sequence, int32_t kv_head, int32_t first_position,
+                   int32_t count, const Element** keys, const Element** values) {
+  const int32_t row = CacheRowElements<Element>(args.layer.head_size);
+  for (int32_t i = 0; i < count;) {
+    const ptrdiff_t offset = CacheOffset(args, sequence, kv_head, first_position + i);
+    const Element* key = args.key_cache.data() + offset;
+    const Element* value = args.value_cache.data() + offset;
+    const int32_t in_block = (first_position + i) % args.block_tokens;
+    const int32_t end = std::min(count, i + args.block_tokens - in_block);
+    for (; i < end; ++i, key += row, value += row) {
+      keys[i] = key;
+      values[i] = value;
+    }
+  }
+}
+
+template <typename Element>
+Status Run(const PagedAttentionArgs<Element>& args, const AttentionMath& math, const ParallelFor& parallel_for) {
   if (Status s = CheckLayer(args.layer); !s.ok()) return s;
   const int64_t tokens = args.cu_seqlens.empty() ? 0 : args.cu_seqlens.back();
   if (Status s = CheckSizes(args, tokens); !s.ok()) return s;
@@ -109,18 +127,14 @@ Status Attend(const PagedAttentionArgs<Element>& args, const AttentionMath& math
     const int32_t window = args.layer.window_tokens;
     return VisibleRange{window < 0 ? 0 : std::max(0, position - window + 1), position};
   };
-  const auto attend = [&](const AttentionTask& task, std::span<const AttentionRow> rows) {
-    AttendRows(math, args.layer, rows, [&](int32_t position) {
-      const int32_t in_block = position % args.block_tokens;
-      const int32_t in_tile = in_block % kMaxTileTokens;
-      const int32_t first = position - in_tile;
-      const ptrdiff_t offset = CacheOffset(args, task.sequence, task.kv_head, first);
-      const int32_t count = std::min(kMaxTileTokens, args.block_tokens - (in_block - in_tile));
-      return KeyValueTile<Element>{args.key_cache.data() + offset, args.value_cache.data() + offset,
-                                   CacheRowElements<Element>(args.layer.head_size), first, count};
-    });
+  const auto locate = [&](int32_t sequence, int32_t kv_head) -> LocateRows<Element> {
+    return [&args, sequence, kv_head](int32_t first_position, int32_t count, const Element** keys,
+                                      const Element** values) {
+      LocateInCache(args, sequence, kv_head, first_position, count, keys, values);
+    };
   };
-  ForEachRowPass(args.layer, args.cu_seqlens, args.query.data(), args.output.data(), range_of, attend, parallel_for);
+  Attend<Element>(args.layer, math, args.cu_seqlens, args.query.data(), args.output.data(), range_of, locate,
+                  parallel_for);
   return Status::Ok();
 }
 
@@ -128,12 +142,12 @@ Status Attend(const PagedAttentionArgs<Element>& args, const AttentionMath& math
 
 Status PagedAttention(const PagedAttentionArgs<float>& args, const AttentionMath& math,
                       const ParallelFor& parallel_for) {
-  return Attend(args, math, parallel_for);
+  return Run(args, math, parallel_for);
 }
 
 Status PagedAttention(const PagedAttentionArgs<uint8_t>& args, const AttentionMath& math,
                       const ParallelFor& parallel_for) {
-  return Attend(args, math, parallel_for);
+  return Run(args, math, parallel_for);
 }
 
 }  // namespace naiad

@@ -119,6 +119,12 @@ class World {
     }
   }
 
+  // Makes the values of a position infinite.
+  void SpoilValue(size_t sequence, int32_t position) {
+    const auto begin = histories_[sequence].value.begin() + position * static_cast<int64_t>(kv_width());
+    std::fill_n(begin, kv_width(), std::numeric_limits<float>::infinity());
+  }
+
  private:
   // Of slots that were not written: NaN, as a float or as the scale of an 8-bit row.
   static constexpr CacheElement kNothing =
@@ -198,6 +204,72 @@ TEST(PagedAttentionTest, TokenGetsTheSameBitsDecodedPrefilledChunkedOrPacked) {
 }
 
 TEST(PagedAttentionTest, TokenGetsTheSameBitsOverAnEightBitCacheToo) { ExpectSameBitsHoweverComputed<uint8_t>(); }
+
+// Histories of several chunks, which one thread takes one after the other in a prefill, and several threads share when
+// a token is decoded alone. The windows begin and end in the midst of chunks.
+template <typename CacheElement>
+void ExpectSameBitsAcrossChunks() {
+  const std::vector<Case> cases = {{{30, 1, 64, 1.0F, 0.0F, -1}, 16},
+                                   {{30, 1, 20, 1.0F, 4.0F, 530}, 16},
+                                   {{64, 2, 16, 1.0F, 0.0F, 300}, 5},
+                                   {{3, 1, 64, 1.0F, 0.0F, -1}, 48}};
+  const int32_t length = 2 * kChunkTokens + 90;
+  for (const SimdLevel level : AvailableLevels()) {
+    for (const Case& shape : cases) {
+      World<CacheElement> world(shape, {length, 40}, 28);
+      world.RoundHistoriesToEightBits();
+      ASSERT_TRUE(world.Step(level, SerialFor, {length, 40}, {0, 1}).ok());
+      if (level == AvailableLevels().back()) {
+        EXPECT_LT(world.Error(), 2e-5) << shape.layer.num_heads << " heads";
+      }
+      const std::vector<std::vector<float>> prefilled = world.outputs();
+      world.Forget();
+      ASSERT_TRUE(world.Step(level, ThreadedFor, {kChunkTokens - 2}, {0}).ok());
+      for (int i = 0; i < 4; ++i) ASSERT_TRUE(world.Step(level, ThreadedFor, {1, 1}, {1, 0}).ok());
+      ASSERT_TRUE(world.Step(level, ThreadedFor, {36, kChunkTokens + 80}, {1, 0}).ok());
+      for (int i = 0; i < 8; ++i) ASSERT_TRUE(world.Step(level, ThreadedFor, {1}, {0}).ok());
+      EXPECT_EQ(world.outputs(), prefilled) << shape.layer.num_heads << " heads of " << shape.layer.head_size;
+    }
+  }
+}
+
+TEST(PagedAttentionTest, TokenGetsTheSameBitsWhoeverSharesItsChunks) { ExpectSameBitsAcrossChunks<float>(); }
+
+TEST(PagedAttentionTest, TokenGetsTheSameBitsWhoeverSharesItsChunksOverAnEightBitCacheToo) {
+  ExpectSameBitsAcrossChunks<uint8_t>();
+}
+
+TEST(PagedAttentionTest, AgreesWithDoublePrecisionOverManyHeadSizesAndGroups) {
+  for (const SimdLevel level : AvailableLevels()) {
+    uint32_t seed = 40;
+    for (const int32_t head_size : {32, 48, 64, 80, 96, 100, 128, 200, 256}) {
+      for (const int32_t group : {1, 2, 3, 5, 7, 9}) {
+        PagedWorld world({{group, 1, head_size, 1.0F, 0.0F, -1}, 16}, {38}, ++seed);
+        ASSERT_TRUE(world.Step(level, SerialFor, {33}, {0}).ok());
+        for (int i = 0; i < 5; ++i) ASSERT_TRUE(world.Step(level, SerialFor, {1}, {0}).ok());
+        EXPECT_LT(world.Error(), 1e-5) << group << " heads of " << head_size;
+      }
+    }
+  }
+}
+
+// 0 times infinity is no number, so a weight of 0 would show.
+TEST(PagedAttentionTest, ValueThatIsNotFiniteShowsInAllRowsThatSeeItAndInNoOther) {
+  constexpr int32_t kBad = kChunkTokens + 20;
+  constexpr int32_t kWindow = 30;
+  const AttentionLayer layer{4, 2, 24, 1.0F, 0.0F, kWindow};
+  for (const SimdLevel level : AvailableLevels()) {
+    PagedWorld world({layer, 16}, {kBad + 60}, 29);
+    world.SpoilValue(0, kBad);
+    ASSERT_TRUE(world.Step(level, ThreadedFor, {kBad + 60}, {0}).ok());
+    const std::vector<float>& output = world.outputs()[0];
+    const auto width = static_cast<size_t>(layer.num_heads * layer.head_size);
+    for (size_t i = 0; i < output.size(); ++i) {
+      const auto token = static_cast<int32_t>(i / width);
+      ASSERT_EQ(std::isfinite(output[i]), token < kBad || token >= kBad + kWindow) << token;
+    }
+  }
+}
 
 // Head sizes 32 to 256, groups of 1 to 9, blocks of 1 to 40 positions.
 TEST(PagedAttentionTest, EightBitCacheAgreesWithDoublePrecisionOverTheSameRoundedRows) {
