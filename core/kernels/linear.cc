@@ -23,10 +23,17 @@ void QuantiseRows(const LinearArgs& args, int64_t row_count, const LinearMath& m
                   const QuantisedRows& rows) {
   const int32_t inputs = args.weights.inputs;
   const int64_t width = InputWidth(args.weights);
+  const float factor = args.weights.factor;
+  const RmsNorm norm{args.weights.norm_weight.data(), args.weights.epsilon};
   const auto quantise_row = args.weights.is_gated ? math.quantise_gated_row : math.quantise_row;
   const auto quantise = [&](int64_t first, int64_t end) {
     for (int64_t r = first; r < end; ++r) {
-      quantise_row(args.input.data() + r * width, inputs, args.weights.factor, RowsFrom(rows, r));
+      const float* const from = args.input.data() + r * width;
+      if (norm.weight == nullptr) {
+        quantise_row(from, inputs, factor, RowsFrom(rows, r));
+      } else {
+        math.quantise_normalised_row(from, norm, inputs, factor, RowsFrom(rows, r));
+      }
     }
   };
   if (row_count * width <= kSerialActivations) return quantise(0, row_count);
@@ -62,7 +69,9 @@ void MultiplyTiles(const LinearArgs& args, const LinearMath& math, const Quantis
       const int32_t end_column = std::min(std::min(t + kMaxTiles, end) * kTileOutputs, weights.outputs);
       tiles.packed = weights.packed.data() + t * tiles.tile_bytes;
       tiles.bias = weights.bias.empty() ? nullptr : weights.bias.data() + column;
-      tiles.output = args.output.data() + row * weights.outputs + column;
+      const int64_t at = row * weights.outputs + column;
+      tiles.residual = args.residual.empty() ? nullptr : args.residual.data() + at;
+      tiles.output = args.output.data() + at;
       tiles.columns = end_column - column;
       multiply(tiles);
     }
@@ -98,6 +107,13 @@ Status CheckLinearWeights(const LinearWeights& weights) {
     return Status::InvalidArgument("bias has " + std::to_string(weights.bias.size()) + " elements; expected " +
                                    std::to_string(weights.outputs));
   }
+  if (weights.norm_weight.empty()) return Status::Ok();
+  if (weights.is_gated) return Status::InvalidArgument("norm_weight is given for gated activations");
+  if (static_cast<int64_t>(weights.norm_weight.size()) != weights.inputs) {
+    return Status::InvalidArgument("norm_weight has " + std::to_string(weights.norm_weight.size()) +
+                                   " elements; expected " + std::to_string(weights.inputs));
+  }
+  if (!(weights.epsilon > 0.0F)) return Status::InvalidArgument("epsilon must be more than 0");
   return Status::Ok();
 }
 
@@ -112,6 +128,10 @@ Status Linear(const LinearArgs& args, const LinearMath& math, const ParallelFor&
   if (static_cast<int64_t>(args.output.size()) != row_count * weights.outputs) {
     return Status::InvalidArgument("output has " + std::to_string(args.output.size()) + " elements; expected " +
                                    std::to_string(row_count * weights.outputs));
+  }
+  if (!args.residual.empty() && args.residual.size() != args.output.size()) {
+    return Status::InvalidArgument("residual has " + std::to_string(args.residual.size()) + " elements; expected " +
+                                   std::to_string(args.output.size()));
   }
   if (row_count == 0) return Status::Ok();
   // As even as can be: a panel of one row costs almost as much as one of three.

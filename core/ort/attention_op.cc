@@ -71,11 +71,11 @@ void CheckRank(const char* name, const std::vector<int64_t>& shape, size_t rank)
 }
 
 int32_t HeadSizeOf(const std::vector<int64_t>& query_shape, int32_t num_heads) {
-  const int64_t width = query_shape[1];
+  const int64_t width = query_shape.back();
   if (width < num_heads || width % num_heads != 0 || width > INT32_MAX) {
-    throw Ort::Exception(
-        "query is " + std::to_string(width) + " wide; expected a multiple of num_heads, " + std::to_string(num_heads),
-        ORT_INVALID_ARGUMENT);
+    throw Ort::Exception("query is " + std::to_string(width) + " wide; expected a multiple of the heads in it, " +
+                             std::to_string(num_heads),
+                         ORT_INVALID_ARGUMENT);
   }
   return static_cast<int32_t>(width / num_heads);
 }
