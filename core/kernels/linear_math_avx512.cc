@@ -116,6 +116,18 @@ Prefetch PrefetchOf(const LinearTiles& tiles, int32_t first_row) {
   return {tiles.packed + kTiles * tiles.tile_bytes + panel * bytes * tiles.rows.blocks, bytes};
 }
 
+// Rows of the residual lie far apart, so that nothing else brings them near before they are added.
+template <int kRows, int kTiles>
+void PrefetchResidual(const LinearTiles& tiles, int32_t first_row) {
+  if (tiles.residual == nullptr) return;
+  for (int32_t r = 0; r < kRows; ++r) {
+    const float* const row = tiles.residual + (first_row + r) * tiles.output_stride;
+    for (int32_t t = 0; t < kTiles; ++t) {
+      _mm_prefetch(reinterpret_cast<const char*>(row + t * kTileOutputs), _MM_HINT_T0);
+    }
+  }
+}
+
 // One panel of kRows rows, the first of which is `first_row`.
 template <LinearFormat kFormat, int kRows, int kTiles>
 void MultiplyPanel(const LinearTiles& tiles, int32_t first_row) {
@@ -127,6 +139,7 @@ void MultiplyPanel(const LinearTiles& tiles, int32_t first_row) {
   const ptrdiff_t end = ptrdiff_t{rows.blocks} * rows.panel_rows;
   const bool is_only_row = tiles.row_count == 1;
   Prefetch prefetch = PrefetchOf<kFormat, kTiles>(tiles, first_row);
+  PrefetchResidual<kRows, kTiles>(tiles, first_row);
   for (ptrdiff_t entry = 0; entry < end; entry += rows.panel_rows) {
     if (is_only_row) {
       PrefetchNear<BlockBytes(kFormat)>(block);

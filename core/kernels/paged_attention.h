@@ -1,6 +1,7 @@
 // Causal attention over a paged KV cache: the kernel behind naiad::PagedAttention.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <type_traits>
@@ -46,7 +47,14 @@ struct PagedAttentionArgs {
 };
 
 // Memory that calls leave behind for the next one, so that in the long run none allocates. One call at a time.
-using PagedAttentionScratch = std::vector<float>;
+class PagedAttentionScratch {
+ public:
+  // Room for `floats` floats with unspecified content, from the start of a cache line on.
+  float* Reserve(size_t floats);
+
+ private:
+  std::vector<float> memory_;
+};
 
 // Turns queries and keys if there are angles, writes the new keys and values into the cache, then lets token i of
 // sequence s attend to positions 0 .. past_lens[s] + i. kInvalidArgument, with nothing written, if the lengths do not

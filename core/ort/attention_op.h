@@ -38,6 +38,9 @@ void CheckRank(const char* name, const std::vector<int64_t>& shape, size_t rank)
 // it.
 int32_t HeadSizeOf(const std::vector<int64_t>& query_shape, int32_t num_heads);
 
+// Whether ONNX Runtime's shape inference knows an input's shape; false too for an input that is not given.
+bool HasKnownShape(OrtShapeInferContext* context, size_t input) noexcept;
+
 // Tells ONNX Runtime's shape inference that an output has the shape of an input, if that one is known. Shapes are only
 // a help there: what fails leaves the output's shape open.
 void CopyShape(OrtShapeInferContext* context, size_t input, size_t output) noexcept;

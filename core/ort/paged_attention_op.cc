@@ -103,7 +103,8 @@ template class PagedAttentionOrtKernel<float>;
 template class PagedAttentionOrtKernel<uint8_t>;
 
 OrtStatusPtr InferPagedAttentionShapes(const OrtCustomOp*, OrtShapeInferContext* context) noexcept {
-  CopyShape(context, kQuery, kOutput);
+  // A query that holds keys and values too is wider than the output.
+  if (HasKnownShape(context, kKey)) CopyShape(context, kQuery, kOutput);
   CopyShape(context, kKeyCache, kKeyCacheOut);
   CopyShape(context, kValueCache, kValueCacheOut);
   return nullptr;
