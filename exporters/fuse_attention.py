@@ -39,10 +39,9 @@ def _width(value: Any) -> int | None:
 
 def _absorb_rotation(node: Any) -> bool:
     """Query and key turned by the same angles, by two RotaryEmbedding nodes: the attention node gets what they got."""
-    rotations = [_rotation(node, index, heads) for index, heads in ((_QUERY, "num_heads"), (_KEY, "kv_num_heads"))]
-    if None in rotations:
+    query, key = _rotation(node, _QUERY, "num_heads"), _rotation(node, _KEY, "kv_num_heads")
+    if query is None or key is None:
         return False
-    query, key = rotations
     if list(query.inputs[1:]) != list(key.inputs[1:]) or _rotary_dim(query) != _rotary_dim(key):
         return False
     node.resize_inputs(_INPUTS_WITH_ANGLES)

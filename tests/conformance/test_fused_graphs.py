@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ pytestmark = pytest.mark.conformance
 
 def _graph(tmp_path: Path, model_type: str, quantised: bool = False) -> Any:
     model = load_model(find_source(str(save_tiny(tmp_path / model_type, model_type, "generate"))), "generate")
-    graph = export_decoder(model, decoder_shape(model.config))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph = export_decoder(model, decoder_shape(model.config))
     optimise(graph)
     fuse_attention(graph)
     if quantised:

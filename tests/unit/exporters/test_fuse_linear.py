@@ -66,11 +66,12 @@ def test_between_two_products_residual_and_norm_become_part_of_both() -> None:
     second = graph.linear(norm.outputs[0])
     last = graph.node("Add", norm.outputs[3], second.outputs[0])
     end = graph.node("Identity", last.outputs[0])
+    gain = norm.inputs[2]
     found = graph.fused(end.outputs[0])
     assert sorted(found) == ["Identity", "Linear"]
     assert first.inputs[4] is graph.x
     assert second.inputs[0] is first.outputs[0]
-    assert second.inputs[3] is norm.inputs[2]
+    assert second.inputs[3] is gain
     assert second.attributes["epsilon"].as_float() == 0.5
     assert second.inputs[4] is first.outputs[0]
 
