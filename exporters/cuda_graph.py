@@ -65,6 +65,8 @@ def _replace_attention(model: Any) -> None:
     for node in model.graph:
         if node.domain == "naiad" and node.op_type != "PagedAttention":
             raise ExportError(f"{node.op_type} has no counterpart on cuda")
+        if node.domain == "naiad" and node.inputs and node.inputs[1] is None:
+            raise ExportError("its attention splits and turns what the product gives, as the graph for cuda must not")
         if node.domain == "naiad":
             node.domain = _ATTENTION_DOMAIN
             replaced += 1

@@ -18,6 +18,7 @@ from exporters.decoder_graph import DecoderShape, decoder_shape, export_decoder
 from exporters.encoder_graph import EncoderShape, encoder_shape, export_encoder
 from exporters.encoder_heads import activation, labels, pooling, trained_length_tokens, training_report
 from exporters.errors import ExportError
+from exporters.fuse_attention import fuse_attention
 from exporters.gguf_cache import parsed_once
 from exporters.kv_cache_graph import use_int8_cache
 from exporters.loading import choose_task, load_model, load_tokenizer, reference_attention
@@ -82,6 +83,8 @@ def export_checkpoint(options: ExportOptions) -> Manifest:
             graph = _trace(export)
         with _phase(options, "optimise"):
             optimise(graph)
+            if not export.options.cuda:
+                fuse_attention(graph)
         manifest = _verify_and_quantise(export, graph, folder)
         with _phase(options, "write"):
             _write_texts(export, manifest, folder)
