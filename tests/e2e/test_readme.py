@@ -27,4 +27,4 @@ def test_the_first_call_of_the_readme_answers(tmp_path: Path) -> None:
 def test_the_demo_decoder_keeps_the_4_bits_of_its_checkpoint() -> None:
     manifest = json.loads((demo_model("chat") / "naiad.json").read_text())
     assert manifest["precision"] == "int4"
-    assert abs(manifest["quality"]["perplexity_increase"]) < 0.01
+    assert abs(manifest["quality"]["perplexity_increase"]) < 0.03
