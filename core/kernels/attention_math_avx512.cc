@@ -12,7 +12,14 @@ namespace naiad {
 namespace {
 
 constexpr int32_t kLanes = 16;
-constexpr int32_t kCommonVectors = 4;  // Of a head of 64, for which the loops over it are unrolled.
+constexpr int32_t kCommonVectors = 4;  // Of a head of 64, for which its loops are unrolled.
+
+// GCC takes many minutes over these with what a sanitizer adds.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kUnrollCommonHead = false;
+#else
+constexpr bool kUnrollCommonHead = true;
+#endif
 
 // The first `count` lanes, 0 .. 16.
 __mmask16 FirstLanes(int32_t count) { return static_cast<__mmask16>((1U << static_cast<unsigned>(count)) - 1U); }
@@ -86,38 +93,6 @@ __m512 AddLanes(__m512 u, __m512 v) {
   }
 }
 
-// Products of two keys with kRows queries, sixteen sums for each. kVectors: of the head, or 0 for any head size.
-template <int kRows, int kVectors, typename Element>
-[[gnu::always_inline]] inline void MultiplyTwo(const float* const* queries, const Element* first, const Element* second,
-                                               int32_t head_size, __m512 (&sums)[2][kRows]) {
-  if constexpr (kVectors > 0) {
-    Unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
-      const __m512 keys[2] = {Load(first + v * kLanes), Load(second + v * kLanes)};
-      Unroll<kRows>([&](auto r) __attribute__((always_inline)) {
-        const __m512 query = _mm512_loadu_ps(queries[r] + v * kLanes);
-        Unroll<2>([&](auto k) __attribute__((always_inline)) {
-          sums[k][r] = v == 0 ? _mm512_mul_ps(query, keys[k]) : _mm512_fmadd_ps(query, keys[k], sums[k][r]);
-        });
-      });
-    });
-  } else {
-    Unroll<kRows>([&](auto r) __attribute__((always_inline)) { sums[0][r] = sums[1][r] = _mm512_setzero_ps(); });
-    const auto add = [&](const auto& load, int32_t d) __attribute__((always_inline)) {
-      const __m512 keys[2] = {load(first + d), load(second + d)};
-      Unroll<kRows>([&](auto r) __attribute__((always_inline)) {
-        const __m512 query = load(queries[r] + d);
-        Unroll<2>([&](auto k)
-                      __attribute__((always_inline)) { sums[k][r] = _mm512_fmadd_ps(query, keys[k], sums[k][r]); });
-      });
-    };
-    int32_t d = 0;
-    for (; d + kLanes <= head_size; d += kLanes)
-      add([](const auto* from) __attribute__((always_inline)) { return Load(from); }, d);
-    if (d < head_size)
-      add([rest = head_size - d](const auto* from) __attribute__((always_inline)) { return LoadPart(from, rest); }, d);
-  }
-}
-
 // Into the second level of the cache: the first has too few open requests for so many lines.
 template <typename Element>
 [[gnu::always_inline]] inline void PrefetchRow(const Element* row, int32_t head_size) {
@@ -129,23 +104,69 @@ template <typename Element>
   if constexpr (sizeof(Element) == 1) _mm_prefetch(begin + row_bytes + kRowScaleBytes - 1, _MM_HINT_T1);
 }
 
-// Dot products of kRows queries with those of sixteen keys whose number is kFirst in the bits below kBit. The products
-// are added up in a tree, from its leaves, so that few of them wait in registers.
-template <int kBit, int kFirst, int kRows, int kVectors, typename Element>
-[[gnu::always_inline]] inline void Dots(const float* const* queries, const Element* const* keys,
-                                        const Element* const* upcoming, int32_t head_size, __m512 (&dots)[kRows]) {
+// Products of two keys of four vectors with kRows queries, sixteen sums for each.
+template <int kRows, typename Element>
+[[gnu::always_inline]] inline void MultiplyTwo(const float* const* queries, const Element* first, const Element* second,
+                                               __m512 (&sums)[2][kRows]) {
+  Unroll<kCommonVectors>([&](auto v) __attribute__((always_inline)) {
+    const __m512 keys[2] = {Load(first + v * kLanes), Load(second + v * kLanes)};
+    Unroll<kRows>([&](auto r) __attribute__((always_inline)) {
+      const __m512 query = _mm512_loadu_ps(queries[r] + v * kLanes);
+      Unroll<2>([&](auto k) __attribute__((always_inline)) {
+        sums[k][r] = v == 0 ? _mm512_mul_ps(query, keys[k]) : _mm512_fmadd_ps(query, keys[k], sums[k][r]);
+      });
+    });
+  });
+}
+
+// Dot products of kRows queries with those of sixteen keys of four vectors whose number is kFirst in the bits below
+// kBit. The products are added up in a tree, from its leaves, so that few of them wait in registers.
+template <int kBit, int kFirst, int kRows, typename Element>
+[[gnu::always_inline]] inline void CommonDots(const float* const* queries, const Element* const* keys,
+                                              const Element* const* upcoming, __m512 (&dots)[kRows]) {
   __m512 sums[2][kRows];
   if constexpr (kBit == 8) {
-    MultiplyTwo<kRows, kVectors>(queries, keys[kFirst], keys[kFirst + 8], head_size, sums);
+    MultiplyTwo<kRows>(queries, keys[kFirst], keys[kFirst + 8], sums);
     if (upcoming != nullptr) {
-      PrefetchRow(upcoming[kFirst], head_size);
-      PrefetchRow(upcoming[kFirst + 8], head_size);
+      PrefetchRow(upcoming[kFirst], kCommonVectors * kLanes);
+      PrefetchRow(upcoming[kFirst + 8], kCommonVectors * kLanes);
     }
   } else {
-    Dots<kBit * 2, kFirst, kRows, kVectors>(queries, keys, upcoming, head_size, sums[0]);
-    Dots<kBit * 2, kFirst + kBit, kRows, kVectors>(queries, keys, upcoming, head_size, sums[1]);
+    CommonDots<kBit * 2, kFirst, kRows>(queries, keys, upcoming, sums[0]);
+    CommonDots<kBit * 2, kFirst + kBit, kRows>(queries, keys, upcoming, sums[1]);
   }
   Unroll<kRows>([&](auto r) __attribute__((always_inline)) { dots[r] = AddLanes<kBit>(sums[0][r], sums[1][r]); });
+}
+
+// Products of one key of any size.
+template <int kRows, typename Element>
+void MultiplyOne(const float* const* queries, const Element* key, int32_t head_size, __m512 (&sums)[kRows]) {
+  for (int r = 0; r < kRows; ++r) sums[r] = _mm512_setzero_ps();
+  int32_t d = 0;
+  for (; d + kLanes <= head_size; d += kLanes) {
+    const __m512 part = Load(key + d);
+    Unroll<kRows>([&](auto r) { sums[r] = _mm512_fmadd_ps(Load(queries[r] + d), part, sums[r]); });
+  }
+  if (d == head_size) return;
+  const __m512 part = LoadPart(key + d, head_size - d);
+  Unroll<kRows>([&](auto r) { sums[r] = _mm512_fmadd_ps(LoadPart(queries[r] + d, head_size - d), part, sums[r]); });
+}
+
+// The same as CommonDots for a head of any size, by way of memory.
+template <int kRows, typename Element>
+void AnyDots(const float* const* queries, const Element* const* keys, const Element* const* upcoming, int32_t head_size,
+             __m512 (&dots)[kRows]) {
+  __m512 sums[kLanes][kRows];
+  for (int k = 0; k < kLanes; ++k) {
+    MultiplyOne<kRows>(queries, keys[k], head_size, sums[k]);
+    if (upcoming != nullptr) PrefetchRow(upcoming[k], head_size);
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int k = 0; k < 8; ++k) sums[k][r] = AddLanes<8>(sums[k][r], sums[k + 8][r]);
+    for (int k = 0; k < 4; ++k) sums[k][r] = AddLanes<4>(sums[k][r], sums[k + 4][r]);
+    for (int k = 0; k < 2; ++k) sums[k][r] = AddLanes<2>(sums[k][r], sums[k + 2][r]);
+    dots[r] = AddLanes<1>(sums[0][r], sums[1][r]);
+  }
 }
 
 __m512 RowScales(const uint8_t* const* rows, int32_t head_size) {
@@ -165,19 +186,25 @@ void Pad(const Element* const* rows, int32_t count, const Element** padded) {
   for (int32_t i = 0; i < kLanes; ++i) padded[i] = rows[i < count ? i : count - 1];
 }
 
-template <int kRows, int kVectors, typename Element>
+template <int kRows, typename Element>
 void ScoresRows(const float* const* queries, const Element* const* keys, const Element* const* upcoming, int32_t count,
                 int32_t head_size, float* scores) {
   const Element* padded[kLanes];
   for (int32_t j = 0; j < count; j += kLanes) {
     const Element* const* group = keys + j;
+    const Element* const* ahead = upcoming == nullptr ? nullptr : upcoming + j;
     const int32_t there = count - j < kLanes ? count - j : kLanes;
     if (there < kLanes) {
       Pad(group, there, padded);
       group = padded;
     }
     __m512 dots[kRows];
-    Dots<1, 0, kRows, kVectors>(queries, group, upcoming == nullptr ? nullptr : upcoming + j, head_size, dots);
+    bool done = false;
+    if constexpr (kUnrollCommonHead) {
+      done = head_size == kCommonVectors * kLanes;
+      if (done) CommonDots<1, 0, kRows>(queries, group, ahead, dots);
+    }
+    if (!done) AnyDots<kRows>(queries, group, ahead, head_size, dots);
     if constexpr (sizeof(Element) == 1) {
       const __m512 scales = RowScales(group, head_size);
       Unroll<kRows>([&](auto r) { dots[r] = _mm512_mul_ps(dots[r], scales); });
@@ -186,32 +213,22 @@ void ScoresRows(const float* const* queries, const Element* const* keys, const E
   }
 }
 
-template <int kRows, typename Element>
-void ScoresHead(const float* const* queries, const Element* const* keys, const Element* const* upcoming, int32_t count,
-                int32_t head_size, float* scores) {
-  if (head_size == kCommonVectors * kLanes) {
-    ScoresRows<kRows, kCommonVectors>(queries, keys, upcoming, count, head_size, scores);
-  } else {
-    ScoresRows<kRows, 0>(queries, keys, upcoming, count, head_size, scores);
-  }
-}
-
 template <typename Element>
 void Scores(const float* const* queries, int32_t rows, const Element* const* keys, const Element* const* upcoming,
             int32_t count, int32_t head_size, float* scores) {
   // More rows at a time would leave no registers for the tree.
   for (; rows > 4; rows -= 3, queries += 3, scores += 3 * kScoreStride, upcoming = nullptr) {
-    ScoresHead<3>(queries, keys, upcoming, count, head_size, scores);
+    ScoresRows<3>(queries, keys, upcoming, count, head_size, scores);
   }
   switch (rows) {
     case 1:
-      return ScoresHead<1>(queries, keys, upcoming, count, head_size, scores);
+      return ScoresRows<1>(queries, keys, upcoming, count, head_size, scores);
     case 2:
-      return ScoresHead<2>(queries, keys, upcoming, count, head_size, scores);
+      return ScoresRows<2>(queries, keys, upcoming, count, head_size, scores);
     case 3:
-      return ScoresHead<3>(queries, keys, upcoming, count, head_size, scores);
+      return ScoresRows<3>(queries, keys, upcoming, count, head_size, scores);
     default:
-      return ScoresHead<4>(queries, keys, upcoming, count, head_size, scores);
+      return ScoresRows<4>(queries, keys, upcoming, count, head_size, scores);
   }
 }
 

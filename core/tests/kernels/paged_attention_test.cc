@@ -269,9 +269,9 @@ TEST(PagedAttentionTest, TokenGetsTheSameBitsOverAnEightBitCacheToo) { ExpectSam
 // a token is decoded alone. The windows begin and end in the midst of chunks.
 template <typename CacheElement>
 void ExpectSameBitsAcrossChunks() {
-  const std::vector<Case> cases = {{{30, 1, 64, 1.0F, 0.0F, -1}, 16},
-                                   {{30, 1, 20, 1.0F, 4.0F, 530}, 16},
-                                   {{64, 2, 16, 1.0F, 0.0F, 300}, 5},
+  const std::vector<Case> cases = {{{16, 1, 64, 1.0F, 0.0F, -1}, 16},
+                                   {{16, 1, 20, 1.0F, 4.0F, 530}, 16},
+                                   {{32, 2, 16, 1.0F, 0.0F, 500}, 5},
                                    {{3, 1, 64, 1.0F, 0.0F, -1}, 48}};
   const int32_t length = 2 * kChunkTokens + 90;
   for (const SimdLevel level : AvailableLevels()) {
