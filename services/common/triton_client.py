@@ -150,7 +150,7 @@ class TritonStream:
     def forget(self, request: StreamRequest) -> None:
         """Drops whatever still comes for `request`."""
         if self._live.pop(request.request_id, None) is not None:
-            del self._live_by_key[request.key]
+            self._live_by_key.pop(request.key, None)
 
     def fail_all(self, error: NaiadError) -> None:
         """Ends all requests in flight with `error`, and tells the engine in case it still listens."""
