@@ -302,6 +302,10 @@ void StepLoop::Deliver(Clock::time_point now) {
       sequence.sink().OnDelta(std::move(outcome.delta));
     }
   }
+  for (const PlannedSequence& planned : plan_.sequences) {
+    Sequence& sequence = *running_[planned.slot];
+    if (!sequence.has_ended()) sequence.sink().OnStepEnd();
+  }
 }
 
 // Tokens that come together share the time since the last ones.
