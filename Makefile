@@ -30,7 +30,7 @@ PIP := $(BIN)/pip install -qq
 
 say = @printf '==> %s\n' $(1)
 
-.PHONY: help serve test test-long check format core models protos setup sanitize bench bench-peers bench-engine bench-guided check-gpu soak clean
+.PHONY: help serve test test-long exact-models check format core models protos setup sanitize bench bench-peers bench-engine bench-guided check-gpu soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -97,14 +97,21 @@ $(STAMPS)/models: $(STAMPS)/core $(STAMPS)/python $(shell find exporters -name '
 	@$(BIN)/python -m exporters.demo --repository $(MODELS) --sentiment-checkpoint $(SENTIMENT)
 	@touch $@
 
-test: core models $(STAMPS)/dev ## all tests but the long ones (under 15 minutes)
+exact-models: $(STAMPS)/exact-models ## export the model that tests compare with transformers
+
+$(STAMPS)/exact-models: $(STAMPS)/models
+	$(call say,'exporting chat with float weights for the tests')
+	@$(BIN)/python -m exporters.demo --repository build/exact-models --names chat --weights fp32
+	@touch $@
+
+test: core models exact-models $(STAMPS)/dev ## all tests but the long ones (under 15 minutes)
 	$(call say,'C++ tests')
 	@cmake --build $(CORE) -j $(JOBS)
 	@ctest --test-dir $(CORE) --output-on-failure -j $(JOBS)
 	$(call say,'Python tests')
 	@$(BIN)/python -m pytest -m 'not slow'
 
-test-long: core models $(STAMPS)/dev ## the tests that `make test` leaves out because they are long
+test-long: core models exact-models $(STAMPS)/dev ## the tests that `make test` leaves out because they are long
 	@$(BIN)/python -m pytest -m slow
 
 sanitize: $(STAMPS)/core $(STAMPS)/python ## C++ tests under ASan/UBSan and TSan

@@ -22,7 +22,7 @@ from naiad.v1 import generation_pb2, generation_pb2_grpc
 
 from benchmarks.report import machine, percentile, table, write_report
 from benchmarks.token_times import TimedGeneration, begin, follow
-from tests.support.models import linked_models
+from tests.support.models import demo_model, linked_models
 from tests.support.stack import Stack, running_stack
 from tests.support.triton import run_triton
 from tests.support.triton_stream import InferStream, stop_message
@@ -205,7 +205,7 @@ def main() -> None:
 
     # A guess that holds makes a step longer and brings several tokens at once: gaps would say little.
     variant = {MODEL: {"kv_cache_bytes": str(KV_CACHE_BYTES), "max_draft_tokens": "0"}}
-    with linked_models(variant) as repository:
+    with linked_models(variant, source=demo_model(MODEL)) as repository:
         with run_triton(repository) as server:
             for seed in range(arguments.repeats):
                 note(asyncio.run(over_triton(server.grpc_address, load, seed)))

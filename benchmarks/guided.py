@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/out/guided.json"))
     arguments = parser.parse_args()
     prompt = Tokenizer.from_file(str(demo_model(MODEL) / "tokenizer.json")).encode(PROMPT).ids
-    with linked_models({MODEL: {}}) as repository, run_triton(repository) as server:
+    with linked_models({MODEL: {}}, source=demo_model(MODEL)) as repository, run_triton(repository) as server:
         rounds, compilations = asyncio.run(measure(server.grpc_address, prompt, arguments.repeats))
     print(f"{machine()}\n{summary(rounds, compilations)}")
     figures: dict[str, Any] = {

@@ -112,10 +112,11 @@ def graph_of(kind: Kind, shape: Shape, seed: int = 1) -> tuple[bytes, int]:
     from onnx import TensorProto, helper, numpy_helper
 
     random = np.random.default_rng(seed)
-    weights = kind.weights(shape, random)
-    copies = copies_of(sum(part.nbytes for part in weights))
+    copies = copies_of(sum(part.nbytes for part in kind.weights(shape, random)))
     nodes, constants, outputs = [], [], []
     for copy in range(copies):
+        # Of its own: the runtime keeps equal constants once.
+        weights = kind.weights(shape, random)
         names = [f"w{copy}_{i}" for i in range(len(weights))]
         constants += [numpy_helper.from_array(part, name) for part, name in zip(weights, names, strict=True)]
         nodes.append(

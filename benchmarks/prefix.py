@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.report import machine, table, write_report
 from benchmarks.token_times import timed_generation
-from tests.support.models import linked_models
+from tests.support.models import demo_model, linked_models
 from tests.support.triton import run_triton
 from tests.support.triton_stream import InferStream
 
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="pairs, after one that is not counted")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/out/prefix.json"))
     arguments = parser.parse_args()
-    with linked_models({MODEL: {}}) as repository, run_triton(repository) as server:
+    with linked_models({MODEL: {}}, source=demo_model(MODEL)) as repository, run_triton(repository) as server:
         results = asyncio.run(measure(server.grpc_address, arguments.prefix_tokens, arguments.repeats))
     heads = ("first TTFT", "second TTFT", "ratio", "cached of prompt tokens")
     rows = (

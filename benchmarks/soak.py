@@ -97,7 +97,7 @@ def _name_of(process: psutil.Process) -> str:
 @contextlib.contextmanager
 def soak_repository() -> Iterator[Path]:
     """The demo models, `chat` with a small KV cache."""
-    with linked_models({"chat": {"kv_cache_bytes": str(KV_CACHE_BYTES)}}) as repository:
+    with linked_models({"chat": {"kv_cache_bytes": str(KV_CACHE_BYTES)}}, source=demo_model("chat")) as repository:
         for name in DEMO_MODELS:
             if name != "chat":
                 link_model(demo_model(name), repository, name, {})

@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/out/speculation.json"))
     arguments = parser.parse_args()
     variant = {MODEL: {"max_draft_tokens": str(DRAFT_TOKENS)}}
-    with linked_models(variant) as repository, run_triton(repository) as server:
+    with linked_models(variant, source=demo_model(MODEL)) as repository, run_triton(repository) as server:
         results = asyncio.run(measure(server, arguments.texts, arguments.repeats))
     print(f"{machine()}\n{summary(results)}\nthe outputs were the same; the goal is nowhere below {GOAL:g}")
     write_report(arguments.output, {"new_tokens": NEW_TOKENS, "rounds": [asdict(one) for one in results]})

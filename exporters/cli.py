@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         choices=WEIGHTS,
-        default="fp32",
-        help="precision of the weights; int8 and int4 are faster and less exact (default: fp32)",
+        default="auto",
+        help="precision of the weights; int8 and int4 are faster and less exact (default: the checkpoint's own)",
     )
     parser.add_argument(
         "--kv-cache",
@@ -115,7 +115,7 @@ def _cuda_options(arguments: argparse.Namespace) -> CudaOptions | None:
             if getattr(arguments, option) is not None:
                 raise ExportError(f"--{option.replace('_', '-')} is for --device cuda")
         return None
-    if arguments.weights != "fp32":
+    if arguments.weights not in ("auto", "fp32"):
         raise ExportError(f"--weights {arguments.weights} is for --device cpu; choose --precision for cuda")
     tokens = CUDA_BLOCK_TOKENS if arguments.kv_block_tokens is None else arguments.kv_block_tokens
     return CudaOptions(arguments.precision or "fp16", tokens)

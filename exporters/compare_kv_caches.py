@@ -22,7 +22,8 @@ import numpy as np
 from exporters.decoder_graph import DecoderShape
 from exporters.kv_cache_graph import use_int8_cache
 from exporters.manifest import read_manifest
-from exporters.quality import WINDOW_TOKENS, quality_text, score_text
+from exporters.quality import WINDOW_TOKENS, entry_text_ids, quality_text, score_text
+from exporters.quantised_copies import kv_token_bytes
 from exporters.runtime import CachedSequence, PagedDecoder, find_ops_library, open_session
 
 _ROUNDS, _CPU_SECONDS = 3, 1.5
@@ -67,9 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _compare(entry: Path, shape: DecoderShape, graph: Path) -> None:
-    from tokenizers import Tokenizer
-
-    ids = Tokenizer.from_file(str(entry / "tokenizer.json")).encode(quality_text(), add_special_tokens=False).ids
+    ids = entry_text_ids(entry, quality_text())
     library = find_ops_library(None)
     decoders: dict[str, tuple[Any, DecoderShape]] = {"float": (open_session(graph, library, threads=1), shape)}
     int8_shape = use_int8_cache(graph, shape)
@@ -88,13 +87,10 @@ def _compare(entry: Path, shape: DecoderShape, graph: Path) -> None:
         for kind, (session, its_shape) in decoders.items()
     }
     for kind, (_, its_shape) in decoders.items():
-        element_bytes = 1 if kind == "int8" else 4
-        row_bytes = its_shape.cache_row_elements * element_bytes
-        token_bytes = 2 * shape.num_layers * shape.num_kv_heads * row_bytes
         values = " | ".join(f"{score.perplexity:.3f}" for score in scores[kind])
         same = np.mean(scores["float"][0].greedy_ids == scores[kind][0].greedy_ids)
         speeds = " | ".join(f"{best[kind, column]:.1f}" for column in _LOADS)
-        print(f"| {kind} | {token_bytes:,} | {values} | {same:.1%} | {speeds} |", flush=True)
+        print(f"| {kind} | {kv_token_bytes(its_shape):,} | {values} | {same:.1%} | {speeds} |", flush=True)
 
 
 class _FilledCache:

@@ -1,6 +1,6 @@
 """Measures what 8-bit and 4-bit weights of a decoder cost in perplexity and bring in speed, on this machine.
 
-    python -m exporters.compare_weights model_repository/chat_fp32
+    python -m exporters.compare_weights build/exact-models/chat
 
 Takes an entry with fp32 weights, quantises its graph in a temporary folder and prints one row a precision. Speeds are
 taken in turns, several rounds, and the best round of each is shown: other work on the machine then slows all alike.
@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from exporters.decoder_graph import DecoderShape
 from exporters.manifest import read_manifest
-from exporters.quality import perplexity, quality_text, tokens_per_second
-from exporters.quantise import quantise
+from exporters.quality import entry_text_ids, perplexity, quality_text, tokens_per_second
+from exporters.quantised_copies import copy_graph, file_bytes, quantised_copy
 from exporters.runtime import find_ops_library, open_session
 
 _ROUNDS, _SECONDS = 3, 1.0
@@ -46,13 +46,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _compare(entry: Path, manifest: dict[str, Any], folder: Path) -> None:
-    from tokenizers import Tokenizer
-
     shape = DecoderShape(**manifest["decoder"], **manifest["limits"])
-    ids = Tokenizer.from_file(str(entry / "tokenizer.json")).encode(quality_text(), add_special_tokens=False).ids
-    graphs = {"fp32": entry / "1" / "model.onnx"}
+    ids = entry_text_ids(entry, quality_text())
+    graphs = {"fp32": copy_graph(entry / "1" / "model.onnx", folder / "fp32")}
     for precision, bits in (("int8", 8), ("int4", 4)):
-        graphs[precision] = _quantised(graphs["fp32"], 8 if bits == 8 else 4, shape.vocabulary_size, folder / precision)
+        width: Literal[4, 8] = 8 if bits == 8 else 4
+        graphs[precision] = quantised_copy(graphs["fp32"], width, shape.vocabulary_size, folder / precision)
     sessions = {precision: open_session(graph, find_ops_library(None)) for precision, graph in graphs.items()}
     best: dict[tuple[str, str], float] = {}
     for _ in range(_ROUNDS):
@@ -62,19 +61,9 @@ def _compare(entry: Path, manifest: dict[str, Any], folder: Path) -> None:
                 best[precision, column] = max(best.get((precision, column), 0.0), speed)
     print("| weights | file, MB | perplexity |", " | ".join(f"{column}, tokens/s" for column in _LOADS), "|")
     for precision, session in sessions.items():
-        size = sum(path.stat().st_size for path in graphs[precision].parent.iterdir()) / 1e6
+        size = file_bytes(graphs[precision]) / 1e6
         speeds = " | ".join(f"{best[precision, column]:.0f}" for column in _LOADS)
         print(f"| {precision} | {size:.0f} | {perplexity(session, shape, ids):.2f} | {speeds} |", flush=True)
-
-
-def _quantised(graph: Path, bits: Literal[4, 8], vocabulary_size: int, folder: Path) -> Path:
-    import onnx_ir
-
-    model = onnx_ir.load(graph)
-    quantise(model, bits, vocabulary_size)
-    folder.mkdir()
-    onnx_ir.save(model, folder / "model.onnx", external_data="model.onnx.data")
-    return folder / "model.onnx"
 
 
 if __name__ == "__main__":

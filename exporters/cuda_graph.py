@@ -19,6 +19,7 @@ from exporters.options import CudaOptions, Precision
 _MIN_BLOCK_TOKENS, _MAX_BLOCK_TOKENS = 16, 1024
 _HEAD_SIZE_MULTIPLE, _MAX_HEAD_SIZE = 8, 256
 _ATTENTION_DOMAIN = "com.microsoft"
+_ATTENTION_INPUTS = 8  # Without the angles, which that operator looks for in tables of another kind.
 
 
 def check_cuda(shape: DecoderShape, options: CudaOptions) -> None:
@@ -65,6 +66,8 @@ def _replace_attention(model: Any) -> None:
     for node in model.graph:
         if node.domain == "naiad" and node.op_type != "PagedAttention":
             raise ExportError(f"{node.op_type} has no counterpart on cuda")
+        if node.domain == "naiad" and (len(node.inputs) > _ATTENTION_INPUTS or None in node.inputs):
+            raise ExportError("its attention splits and turns what the product gives, as the graph for cuda must not")
         if node.domain == "naiad":
             node.domain = _ATTENTION_DOMAIN
             replaced += 1

@@ -9,51 +9,76 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from exporters.cli import EXIT_BAD_INPUT, print_phase
 from exporters.errors import ExportError
 from exporters.manifest import read_manifest
-from exporters.options import EXPORTER_VERSION, ExportOptions, TaskChoice
+from exporters.options import EXPORTER_VERSION, WEIGHTS, ExportOptions, Task, Weights, WeightsChoice
+from exporters.own_weights import chosen_weights
 from exporters.source import find_source, source_hash
 
 
-def export_demo_models(repository: Path, sentiment_checkpoint: Path | None = None) -> list[str]:
-    """Exports what is missing or out of date; returns the names of all demonstration models that are there."""
-    models: list[tuple[str, Path, TaskChoice]] = [
-        ("chat", chat_checkpoint(), "generate"),
-        ("embed", embed_checkpoint(), "embed"),
+@dataclass(frozen=True)
+class _DemoModel:
+    name: str
+    checkpoint: Path
+    task: Task
+
+
+def export_demo_models(
+    repository: Path, sentiment_checkpoint: Path | None = None, *, names: Sequence[str] = (), weights: WeightsChoice
+) -> list[str]:
+    """Exports what is missing or out of date; returns the names of the demonstration models that are there.
+
+    names: only those; none means all.
+    """
+    models = [
+        _DemoModel("chat", chat_checkpoint(), "generate"),
+        _DemoModel("embed", embed_checkpoint(), "embed"),
     ]
     if sentiment_checkpoint is not None:
-        models.append(("sentiment", sentiment_checkpoint, "classify"))
-    for name, checkpoint, task in models:
-        _export_if_needed(repository, name, str(checkpoint), task)
-    return [name for name, *_ in models]
+        models.append(_DemoModel("sentiment", sentiment_checkpoint, "classify"))
+    wanted = [model for model in models if not names or model.name in names]
+    for model in wanted:
+        _export_if_needed(repository, model, weights)
+    return [model.name for model in wanted]
 
 
-def _export_if_needed(repository: Path, name: str, checkpoint: str, task: TaskChoice) -> None:
-    digest = source_hash(find_source(checkpoint))
-    if _is_up_to_date(repository / name, digest):
-        print(f"{name}: up to date", flush=True)
+def _export_if_needed(repository: Path, model: _DemoModel, weights: WeightsChoice) -> None:
+    source = find_source(str(model.checkpoint))
+    options = ExportOptions(
+        str(model.checkpoint),
+        model.name,
+        repository,
+        model.task,
+        weights,
+        force=True,
+        source_hash=source_hash(source),
+        on_phase=print_phase,
+    )
+    if _is_up_to_date(options, chosen_weights(options, source, model.task)):
+        print(f"{model.name}: up to date", flush=True)
         return
-    print(f"{name}: exporting {checkpoint}", flush=True)
+    print(f"{model.name}: exporting {model.checkpoint}", flush=True)
     from exporters.pipeline import export_checkpoint
 
-    export_checkpoint(
-        ExportOptions(checkpoint, name, repository, task, force=True, source_hash=digest, on_phase=print_phase)
-    )
+    export_checkpoint(options)
 
 
-def _is_up_to_date(entry: Path, digest: str) -> bool:
+def _is_up_to_date(options: ExportOptions, weights: Weights) -> bool:
+    entry = options.repository / options.name
     manifest = read_manifest(entry)
     if manifest is None:
         return False
     source, files = manifest.get("source", {}), manifest.get("files", {})
     whole = all((entry / file["path"]).is_file() for file in files.values())
-    same_source = source.get("sha256") == digest and source.get("exporter_version") == EXPORTER_VERSION
-    same_weights = manifest.get("precision") == ExportOptions.weights
-    float_cache = manifest.get("decoder", {}).get("kv_cache_type", "float") == ExportOptions.kv_cache
-    return bool(whole and same_source and same_weights and float_cache)
+    same_source = (source.get("sha256"), source.get("exporter_version")) == (options.source_hash, EXPORTER_VERSION)
+    same_weights = manifest.get("precision") == weights
+    same_cache = manifest.get("decoder", {}).get("kv_cache_type", "float") == options.kv_cache
+    return bool(whole and same_source and same_weights and same_cache)
 
 
 def chat_checkpoint() -> Path:
@@ -85,9 +110,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--sentiment-checkpoint", type=Path, help="directory that examples/finetune_classifier.py wrote"
     )
+    parser.add_argument("--names", nargs="+", default=[], metavar="NAME", help="only these (default: all)")
+    parser.add_argument("--weights", choices=WEIGHTS, default="auto", help="as for naiad export (%(default)s)")
     arguments = parser.parse_args(argv)
     try:
-        export_demo_models(arguments.repository, arguments.sentiment_checkpoint)
+        export_demo_models(
+            arguments.repository, arguments.sentiment_checkpoint, names=arguments.names, weights=arguments.weights
+        )
     except ExportError as error:
         print(f"exporters.demo: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+from exporters.angles import simplify_angles
 from exporters.initializers import add_initializer
+from exporters.last_rows import take_rows_early
 
 
 def optimise(model: Any) -> None:
@@ -30,6 +32,8 @@ def optimise(model: Any) -> None:
     _collapse_reshapes(model.graph)
     _merge_shared_input_matmuls(model.graph)
     _fuse_residual_norms(model.graph)
+    take_rows_early(model.graph)
+    simplify_angles(model.graph)
     common.RemoveUnusedNodesPass()(model)
     model.graph.sort()
     for node in model.graph:  # traces of the Python source: nothing at serving time reads them
@@ -147,6 +151,9 @@ def _merge(graph: Any, source: Any, products: list[Any], additions: list[Any]) -
         merged.append(ir.node("Add", [merged[0].outputs[0], bias], name=f"{name}.add"))
     for node in merged:
         node.outputs[0].name, node.outputs[0].type = f"{node.name}.out", ends[0].outputs[0].type
+        shape = ends[0].outputs[0].shape
+        if shape is not None:
+            node.outputs[0].shape = ir.Shape([*list(shape)[:-1], sum(int(weight.shape[1]) for weight in weights)])
     widths = add_initializer(graph, f"{name}.widths", np.array([weight.shape[1] for weight in weights], dtype=np.int64))
     split = ir.node("Split", [merged[-1].outputs[0], widths], {"axis": -1}, num_outputs=len(ends), name=f"{name}.split")
     graph.insert_before(products[0], [*merged, split])

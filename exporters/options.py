@@ -10,12 +10,13 @@ from typing import Literal
 Task = Literal["generate", "embed", "classify"]
 TaskChoice = Literal["generate", "embed", "classify", "auto"]
 Weights = Literal["fp32", "int8", "int4"]
+WeightsChoice = Literal["auto", "fp32", "int8", "int4"]
 KvCache = Literal["float", "int8"]
 Device = Literal["cpu", "cuda"]
 Precision = Literal["fp16", "bf16"]
 
 TASKS: tuple[TaskChoice, ...] = ("auto", "generate", "embed", "classify")
-WEIGHTS: tuple[Weights, ...] = ("fp32", "int8", "int4")
+WEIGHTS: tuple[WeightsChoice, ...] = ("auto", "fp32", "int8", "int4")
 KV_CACHES: tuple[KvCache, ...] = ("float", "int8")
 DEVICES: tuple[Device, ...] = ("cpu", "cuda")
 PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16")
@@ -25,7 +26,7 @@ PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16")
 CUDA_BLOCK_TOKENS = 256
 
 # Part of every entry: raised when the same checkpoint would be exported differently, so that old entries are redone.
-EXPORTER_VERSION = 2
+EXPORTER_VERSION = 3
 
 
 def no_progress(_phase: str, _seconds: float | None) -> None:
@@ -46,7 +47,7 @@ class ExportOptions:
 
     checkpoint: a directory with safetensors, a .gguf file, or a hub id.
     name: of the entry; letters, digits, '_' and '-'.
-    weights: precision of the served weights; why fp32 is the default is in docs/decisions/0003-default-weights.md.
+    weights: precision of the served weights; auto is the checkpoint's own (docs/decisions/0003-default-weights.md).
     kv_cache: how keys and values are kept; docs/exporting.md has the price of int8.
     cuda: None for a graph that runs on the CPU.
     model_parameters: written to config.pbtxt as they are (docs/contracts.md section 1).
@@ -57,7 +58,7 @@ class ExportOptions:
     name: str
     repository: Path = Path("model_repository")
     task: TaskChoice = "auto"
-    weights: Weights = "fp32"
+    weights: WeightsChoice = "auto"
     kv_cache: KvCache = "float"
     cuda: CudaOptions | None = None
     force: bool = False

@@ -18,7 +18,10 @@ BLOCK_INPUTS = 32
 _LARGEST_HALF_EXPONENT = 14
 # Rounding in float32 moves a weight that lies on a grid by less than this share of its block's largest one.
 _ON_GRID = 1e-6
-_SHRINKS = (0.95, 0.9, 0.85, 0.8)
+# Ranges that are tried for a block without a grid, as shares of its own; and how often each is fitted to its codes.
+_SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7)
+_REFITS = 2
+_SAMPLE_INPUTS = 4
 
 
 @dataclass(frozen=True)
@@ -100,30 +103,59 @@ def _round_int8(values: Any) -> tuple[Any, Any, Any]:
 
 
 def _round_int4(values: Any) -> tuple[Any, Any, Any]:
-    """From the least to the largest value of each block; on the block's own grid if it has one, else with the smallest
-    squared error of some ranges that are a little narrower."""
-    import torch
-
+    """From the least to the largest value of each block; on the block's own grid if it has one, else with the least
+    squared error that _fitted finds."""
     low, high = values.amin(-1, keepdim=True), values.amax(-1, keepdim=True)
     best = _round_between(values, low, (high - low) / 15)
     for anchor, span, steps in _grids(low, high):
         rest = ~_on_grid(values, best)
         if not rest.any():
             break
+        # Few blocks pass a look at some of their values, so that weights without a grid cost little time.
+        sample = values[rest][..., :_SAMPLE_INPUTS]
+        trial = _round_between(sample, anchor[rest], span[rest] / steps)
+        rest[rest.clone()] = _on_grid(sample, trial, values[rest].abs().amax(-1))
         found = _round_between(values[rest], anchor[rest], span[rest] / steps)
         keep = _on_grid(values[rest], found)
         for whole, part in zip(best, found, strict=True):
-            whole[rest] = torch.where(keep[:, None], part, whole[rest])
-    error = _error(values, best)
-    exact = _on_grid(values, best)[..., None]
-    for shrink in _SHRINKS:
-        centre = (low + high) / 2
-        found = _round_between(values, centre + (low - centre) * shrink, (high - low) * shrink / 15)
-        better = (_error(values, found) < error) & ~exact
-        best = [torch.where(better, new, old) for new, old in zip(found, best, strict=True)]
-        error = _error(values, best)
+            whole[rest] = part.where(keep[:, None], whole[rest])
+    rest = ~_on_grid(values, best)
+    for whole, part in zip(best, _fitted(values[rest], low[rest], high[rest]), strict=True):
+        whole[rest] = part
     codes, scales, minimums = best
     return codes, scales, minimums
+
+
+def _fitted(values: Any, low: Any, high: Any) -> list[Any]:
+    """The best of some ranges, narrower ones too, each moved to where its own codes fit best."""
+    import torch
+
+    centre, half = (low + high) / 2, (high - low) / 2
+    best: list[Any] = []
+    for shrink in _SHRINKS:
+        found = _round_between(values, centre - half * shrink, 2 * half * shrink / 15)
+        for refit in range(_REFITS + 1):
+            if refit:
+                found = _round_between(values, *_least_squares(values, found))
+            found_error = _error(values, found)
+            if not best:
+                best, error = found, found_error
+                continue
+            better = found_error < error
+            best = [torch.where(better, new, old) for new, old in zip(found, best, strict=True)]
+            error = torch.where(better, found_error, error)
+    return best
+
+
+def _least_squares(values: Any, rounded: list[Any]) -> tuple[Any, Any]:
+    """Minimum and scale with the least squared error for the codes as they are."""
+    codes, scales, _ = rounded
+    mean_code, mean = codes.mean(-1, keepdim=True), values.mean(-1, keepdim=True)
+    spread = codes - mean_code
+    variance = spread.square().sum(-1, keepdim=True)
+    scale = (spread * values).sum(-1, keepdim=True) / variance.clamp(min=1e-30)
+    scale = scale.where(variance > 0, scales)
+    return mean - scale * mean_code, scale
 
 
 def _grids(low: Any, high: Any) -> list[tuple[Any, Any, int]]:
@@ -140,11 +172,11 @@ def _round_between(values: Any, anchor: Any, step: Any) -> list[Any]:
     return [codes, scales, minimums]
 
 
-def _on_grid(values: Any, rounded: list[Any]) -> Any:
-    """Which blocks come out as they went in."""
+def _on_grid(values: Any, rounded: list[Any], largest: Any = None) -> Any:
+    """Which blocks come out as they went in. largest: of the whole block, if `values` are only some of it."""
     codes, scales, minimums = rounded
     difference = (codes * scales + minimums - values).abs().amax(-1)
-    return difference <= _ON_GRID * values.abs().amax(-1)
+    return difference <= _ON_GRID * (values.abs().amax(-1) if largest is None else largest)
 
 
 def _error(values: Any, rounded: list[Any]) -> Any:

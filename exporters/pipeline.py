@@ -18,12 +18,14 @@ from exporters.decoder_graph import DecoderShape, decoder_shape, export_decoder
 from exporters.encoder_graph import EncoderShape, encoder_shape, export_encoder
 from exporters.encoder_heads import activation, labels, pooling, trained_length_tokens, training_report
 from exporters.errors import ExportError
+from exporters.fuse_attention import fuse_attention
 from exporters.gguf_cache import parsed_once
 from exporters.kv_cache_graph import use_int8_cache
 from exporters.loading import choose_task, load_model, load_tokenizer, reference_attention
 from exporters.manifest import MANIFEST_FILE, Manifest, describe_files
 from exporters.optimise import optimise
 from exporters.options import EXPORTER_VERSION, Device, ExportOptions, Task, Weights
+from exporters.own_weights import chosen_weights
 from exporters.quality import check_perplexity, perplexity, quality_text
 from exporters.quantise import quantise
 from exporters.runtime import PagedDecoder, find_ops_library, open_session
@@ -68,11 +70,12 @@ def export_checkpoint(options: ExportOptions) -> Manifest:
     refuse_existing(options.repository, options.name, options.force)
     source = find_source(options.checkpoint)
     task = choose_task(source, options.task)
-    if options.cuda and (task != "generate" or options.weights != "fp32"):
+    weights = chosen_weights(options, source, task)
+    if options.cuda and (task != "generate" or weights != "fp32"):
         raise ExportError("only decoders with unquantised weights can be exported for cuda")
     if options.kv_cache == "int8" and (task != "generate" or options.cuda):
         raise ExportError("only decoders for the CPU can have an 8-bit KV cache")
-    export = _Export(options, source, task, options.weights, find_ops_library(options.ops_library))
+    export = _Export(options, source, task, weights, find_ops_library(options.ops_library))
     with _quiet_libraries(), staging(options.repository, options.name) as folder:
         with _phase(options, "load"), parsed_once():
             _load(export)
@@ -80,6 +83,8 @@ def export_checkpoint(options: ExportOptions) -> Manifest:
             graph = _trace(export)
         with _phase(options, "optimise"):
             optimise(graph)
+            if not export.options.cuda:
+                fuse_attention(graph)
         manifest = _verify_and_quantise(export, graph, folder)
         with _phase(options, "write"):
             _write_texts(export, manifest, folder)

@@ -26,6 +26,14 @@ def quality_text() -> str:
     return (Path(__file__).parent / "data" / "quality_text.txt").read_text(encoding="utf-8")
 
 
+def entry_text_ids(entry: Path, text: str) -> list[int]:
+    """The text in tokens of the entry's tokenizer."""
+    from tokenizers import Tokenizer
+
+    ids: list[int] = Tokenizer.from_file(str(entry / "tokenizer.json")).encode(text, add_special_tokens=False).ids
+    return ids
+
+
 @dataclass(frozen=True)
 class TextScore:
     """perplexity: exp of the mean negative log-likelihood of each token but the first of each window.

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from exporters.fuse_linear import fuse_norms_and_residuals
 from exporters.initializers import add_initializer
 from exporters.pack_linear import pack
+from exporters.split_gemm import split_gemms
 
 # Smaller products cost more in bookkeeping than they save in memory reads (classification heads, tiny layers).
 _MIN_WEIGHTS = 4096
@@ -24,6 +26,7 @@ def quantise(model: Any, bits: Literal[4, 8], logits_width: int, min_weights: in
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     graph, quantised = model.graph, 0
+    split_gemms(graph)
     for node in list(graph):
         if node.op_type != "MatMul" or node.domain != "":
             continue
@@ -36,6 +39,7 @@ def quantise(model: Any, bits: Literal[4, 8], logits_width: int, min_weights: in
         _replace(graph, node, matrix, name, 8 if int(matrix.shape[1]) == logits_width else bits)
         quantised += 1
     fuse_gates(graph)
+    fuse_norms_and_residuals(graph)
     RemoveUnusedNodesPass()(model)  # with the weights that nothing reads any more
     model.opset_imports.setdefault("naiad", 1)
     return quantised

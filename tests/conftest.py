@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.models import demo_repository
+from tests.support.models import exact_repository
 from tests.support.stack import Stack, running_stack
 from tests.support.transformers_reference import TransformersReference
 
@@ -18,7 +18,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """All services and Triton, ready to be called."""
     work_folder: Path = tmp_path_factory.mktemp("stack")
-    with running_stack(demo_repository(), work_folder) as running:
+    with running_stack(exact_repository(), work_folder) as running:
         yield running
 
 

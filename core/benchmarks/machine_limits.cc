@@ -24,6 +24,19 @@ double BestSeconds(int rounds, const Function& f) {
   return best;
 }
 
+#if defined(__x86_64__)
+// Operations a second of `threads` threads that all run `spin`.
+double SpinningOpsPerSecond(double (*spin)(long rounds), const ParallelFor& parallel_for, int threads) {
+  SimdLevel level = SimdLevel::kScalar;
+  if (!ChooseSimdLevel(nullptr, &level).ok() || level < SimdLevel::kAvx512) return 0.0;
+  constexpr long kRounds = 2'000'000;
+  std::vector<double> operations(static_cast<size_t>(threads));
+  const double seconds =
+      BestSeconds(5, [&] { parallel_for(operations.size(), [&](size_t t) { operations[t] = spin(kRounds); }); });
+  return std::accumulate(operations.begin(), operations.end(), 0.0) / seconds;
+}
+#endif
+
 }  // namespace
 
 double ReadBytesPerSecond(const ParallelFor& parallel_for, int threads) {
@@ -42,13 +55,17 @@ double ReadBytesPerSecond(const ParallelFor& parallel_for, int threads) {
 
 double VnniOpsPerSecond(const ParallelFor& parallel_for, int threads) {
 #if defined(__x86_64__)
-  SimdLevel level = SimdLevel::kScalar;
-  if (!ChooseSimdLevel(nullptr, &level).ok() || level < SimdLevel::kAvx512) return 0.0;
-  constexpr long kRounds = 2'000'000;
-  std::vector<double> operations(static_cast<size_t>(threads));
-  const double seconds =
-      BestSeconds(5, [&] { parallel_for(operations.size(), [&](size_t t) { operations[t] = SpinVnni(kRounds); }); });
-  return std::accumulate(operations.begin(), operations.end(), 0.0) / seconds;
+  return SpinningOpsPerSecond(SpinVnni, parallel_for, threads);
+#else
+  static_cast<void>(parallel_for);
+  static_cast<void>(threads);
+  return 0.0;
+#endif
+}
+
+double FmaFlopsPerSecond(const ParallelFor& parallel_for, int threads) {
+#if defined(__x86_64__)
+  return SpinningOpsPerSecond(SpinFma, parallel_for, threads);
 #else
   static_cast<void>(parallel_for);
   static_cast<void>(threads);

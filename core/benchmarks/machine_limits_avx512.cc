@@ -19,4 +19,18 @@ double SpinVnni(long rounds) {
   return 2.0 * 64.0 * kChains * static_cast<double>(rounds);
 }
 
+double SpinFma(long rounds) {
+  constexpr int kChains = 12;
+  __m512 sums[kChains];
+  Unroll<kChains>([&](auto i) { sums[i] = _mm512_setzero_ps(); });
+  const __m512 factor = _mm512_set1_ps(0.5F);
+  for (long i = 0; i < rounds; ++i) {
+    Unroll<kChains>([&](auto chain) {
+      sums[chain] = _mm512_fmadd_ps(sums[chain], factor, factor);
+      asm volatile("" : "+v"(sums[chain]));
+    });
+  }
+  return 2.0 * 16.0 * kChains * static_cast<double>(rounds);
+}
+
 }  // namespace naiad

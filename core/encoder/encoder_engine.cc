@@ -4,6 +4,7 @@
 #include <string>
 
 #include "encoder/encoder_validation.h"
+#include "engine/thread_name.h"
 
 namespace naiad {
 namespace {
@@ -57,6 +58,7 @@ Status EncoderEngine::Submit(EncoderRequest&& request) {
 }
 
 void EncoderEngine::ThreadMain() {
+  NameThisThread(kEngineThreadName);
   while (true) {
     {
       std::unique_lock lock(mutex_);

@@ -4,6 +4,7 @@
 
 #include "engine/request_validation.h"
 #include "engine/step_loop.h"
+#include "engine/thread_name.h"
 
 namespace naiad {
 
@@ -18,7 +19,10 @@ Engine::Engine(EngineOptions options, std::unique_ptr<ModelRunner> runner, Engin
 Engine::~Engine() { Shutdown(); }
 
 void Engine::Start() {
-  thread_ = std::thread([this] { RunThread(); });
+  thread_ = std::thread([this] {
+    NameThisThread(kEngineThreadName);
+    RunThread();
+  });
 }
 
 Status Engine::Submit(GenerationRequest&& request) {

@@ -27,12 +27,20 @@ struct StepStats {
   std::chrono::microseconds duration{0};
 };
 
+// Where the engine thread's time went in one turn of its loop that had something to do.
+struct EngineWork {
+  std::chrono::microseconds total{0};
+  std::chrono::microseconds model{0};     // Of these, inside the model's graph.
+  std::chrono::microseconds sampling{0};  // Of these, making tokens of logits.
+};
+
 // All calls come from one engine thread, except OnRejected, which comes from the thread that submitted, and OnFinished
 // of a request that ended before it was submitted, while its guide was compiled. Must be quick.
 class EngineObserver {
  public:
   virtual ~EngineObserver() = default;
   virtual void OnStep(const StepStats& stats) = 0;
+  virtual void OnWork(const EngineWork& work) = 0;  // After everything else of its turn; not while idle.
   virtual void OnLoad(const EngineLoad& load) = 0;
   virtual void OnInterToken(std::chrono::microseconds gap) = 0;  // Between two token deliveries of one request.
   virtual void OnFirstToken(std::chrono::microseconds time_to_first_token) = 0;

@@ -105,6 +105,8 @@ class GenerationSink {
  public:
   virtual ~GenerationSink() = default;
   virtual void OnDelta(TokenDelta delta) = 0;
+  // The step has handed out all that it has, to whomever. Called for each sequence of the step that goes on.
+  virtual void OnStepEnd() {}
   virtual void OnFinished(TokenDelta last, const FinishedSummary& summary) = 0;
   // True when nobody waits for the result any more. Asked at most once a step.
   [[nodiscard]] virtual bool IsAbandoned() const { return false; }

@@ -35,12 +35,19 @@ StepLoop::StepLoop(const EngineOptions& options, ModelRunner& runner, EngineObse
 // Memory that runs out inside a run, or while its results are worked up, costs the sequences of that step; elsewhere it
 // could have left a list half done, so that all requests end. Either way the engine goes on.
 bool StepLoop::Step(Mail mail) {
+  const Clock::time_point begin = options_.now();
+  work_ = {};
+  bool has_worked = true;
   try {
-    return TryStep(std::move(mail));
+    has_worked = TryStep(std::move(mail));
   } catch (const std::bad_alloc&) {
     EndAll({}, Status::ResourceExhausted("out of memory"));
-    return true;
   }
+  if (has_worked) {
+    work_.total = Between(begin, options_.now());
+    observer_.OnWork(work_);
+  }
+  return has_worked;
 }
 
 bool StepLoop::TryStep(Mail mail) {
@@ -196,8 +203,10 @@ void StepLoop::ExecutePlan() {
     FailStep(status);
     return;
   }
+  const Clock::time_point sampling_begin = options_.now();
   SampleStep(plan_, running_, logits, runner_.shape().vocabulary_size, &scratch_, &outcomes_);
   const Clock::time_point end = options_.now();
+  work_.sampling = Between(sampling_begin, end);
   StepStats stats;
   stats.tokens = plan_.tokens;
   stats.sequences = static_cast<int32_t>(plan_.sequences.size());
@@ -238,7 +247,10 @@ Status StepLoop::CopySharedBlocks() {
 
 Status StepLoop::RunModel(std::span<float>* logits) {
   const PackedBatch batch = packed_.Build(plan_, running_, reservations_);
-  if (Status status = runner_.Run(batch, logits); !status.ok()) return status;
+  const Clock::time_point begin = options_.now();
+  const Status status = runner_.Run(batch, logits);
+  work_.model = Between(begin, options_.now());
+  if (!status.ok()) return status;
   const size_t wanted = batch.logit_rows.size() * static_cast<size_t>(runner_.shape().vocabulary_size);
   if (logits->size() == wanted) return Status::Ok();
   return Status::Internal("the model gave " + std::to_string(logits->size()) + " logits; " + std::to_string(wanted) +
@@ -289,6 +301,10 @@ void StepLoop::Deliver(Clock::time_point now) {
     } else if (!outcome.delta.token_ids.empty() || !outcome.delta.context_log_probs.chosen.empty()) {
       sequence.sink().OnDelta(std::move(outcome.delta));
     }
+  }
+  for (const PlannedSequence& planned : plan_.sequences) {
+    Sequence& sequence = *running_[planned.slot];
+    if (!sequence.has_ended()) sequence.sink().OnStepEnd();
   }
 }
 

@@ -80,6 +80,7 @@ class StepLoop {
 
   // Of the current step; kept so that their memory is used again.
   StepPlan plan_;
+  EngineWork work_;
   SequenceList moved_;                          // On their way between the lists.
   std::vector<BlockReservation> reservations_;  // One for each of plan_.sequences.
   PackedStep packed_;

@@ -12,35 +12,40 @@
 
 namespace naiad {
 
-inline constexpr int32_t kMaxStripRows = 4;    // Rows that share one pass over a tile.
-inline constexpr int32_t kMaxTileTokens = 32;  // Positions in one tile; a multiple of 8.
+inline constexpr int32_t kMaxStripRows = 6;   // Rows that share one pass over keys or values.
+inline constexpr int32_t kChunkTokens = 256;  // Positions that have one softmax; a multiple of 16.
+// Scores of one row begin this many floats after those of the row before: a chunk, and what vectors write behind it.
+// Not a power of two, as the rows would share the same few lines of the cache.
+inline constexpr int32_t kScoreStride = kChunkTokens + 16;
 
-// Running softmax of one row: the largest score so far, and the sum of exp(score - max).
+// Softmax of one row over some positions: the largest score, and the sum of exp(score - max).
 struct SoftmaxState {
   float max = 0.0F;
   float sum = 0.0F;  // 0 exactly while no position has been seen.
 };
 
+// Loops over keys or values ask for upcoming[j], as many rows that are needed soon, while they take row j; null = for
+// none. Blocks of the cache lie anywhere, so that the processor cannot guess what comes after the end of one. Of the 15
+// rows behind `count`, too, some may be asked for.
 struct AttentionMath {
-  // scores[r * kMaxTileTokens + j] = dot(queries[r], keys + j * stride) for r < rows, j < count.
-  // 1 <= rows <= kMaxStripRows, 1 <= count <= kMaxTileTokens.
-  void (*scores)(const float* const* queries, int32_t rows, const float* keys, ptrdiff_t stride, int32_t count,
-                 int32_t head_size, float* scores);
+  // scores[r * kScoreStride + j] = dot(queries[r], keys[j]) for r < rows, j < count.
+  // 1 <= rows <= kMaxStripRows, 1 <= count <= kChunkTokens.
+  void (*scores)(const float* const* queries, int32_t rows, const float* const* keys, const float* const* upcoming,
+                 int32_t count, int32_t head_size, float* scores);
 
   // Multiplies `count` scores by `scale`, caps them smoothly (softcap * tanh(x / softcap), if softcap > 0), and turns
-  // them into weights exp(score - new max). Updates `state` and returns the factor for what was accumulated before.
-  // `scores` has room for kMaxTileTokens; entries at count and above may be overwritten.
-  float (*weights)(float* scores, int32_t count, float scale, float softcap, SoftmaxState* state);
+  // them into weights exp(score - max). Up to 15 entries behind them may be overwritten.
+  SoftmaxState (*weights)(float* scores, int32_t count, float scale, float softcap);
 
-  // outputs[r] = outputs[r] * corrections[r] + sum over j of weights[r * kMaxTileTokens + j] * (values + j * stride).
-  void (*accumulate)(const float* weights, const float* corrections, int32_t rows, const float* values,
-                     ptrdiff_t stride, int32_t count, int32_t head_size, float* const* outputs);
+  // outputs[r] += sum over j of weights[r * kScoreStride + j] * values[j], in the order of j.
+  void (*accumulate)(const float* weights, int32_t rows, const float* const* values, const float* const* upcoming,
+                     int32_t count, int32_t head_size, float* const* outputs);
 
-  // The same two over 8-bit rows (quantised_row.h), with the stride in bytes.
-  void (*scores_int8)(const float* const* queries, int32_t rows, const uint8_t* keys, ptrdiff_t stride, int32_t count,
-                      int32_t head_size, float* scores);
-  void (*accumulate_int8)(const float* weights, const float* corrections, int32_t rows, const uint8_t* values,
-                          ptrdiff_t stride, int32_t count, int32_t head_size, float* const* outputs);
+  // The same two over 8-bit rows (quantised_row.h).
+  void (*scores_int8)(const float* const* queries, int32_t rows, const uint8_t* const* keys,
+                      const uint8_t* const* upcoming, int32_t count, int32_t head_size, float* scores);
+  void (*accumulate_int8)(const float* weights, int32_t rows, const uint8_t* const* values,
+                          const uint8_t* const* upcoming, int32_t count, int32_t head_size, float* const* outputs);
 
   // Writes one 8-bit row, the same bits at every level. A row that is not finite gets the scale NaN, so that whatever
   // attends to it shows it.
@@ -53,6 +58,7 @@ const AttentionMath& AttentionMathFor(SimdLevel level);
 const AttentionMath& ScalarAttentionMath();
 #if defined(__x86_64__)
 const AttentionMath& Avx2AttentionMath();
+const AttentionMath& Avx512AttentionMath();
 #endif
 
 }  // namespace naiad

@@ -107,12 +107,12 @@ __m256 HorizontalSums(const __m256* v) {
 // kRows x kKeys dot products at once, at most eight. Each has one accumulator, filled in the order of d, so that its
 // bits do not depend on kRows and kKeys.
 template <int kRows, int kKeys, typename Element>
-void ScoresBlock(const float* const* queries, const Element* keys, ptrdiff_t stride, int32_t head_size, float* scores) {
+void ScoresBlock(const float* const* queries, const Element* const* keys, int32_t head_size, float* scores) {
   __m256 sums[kLanes];
   Unroll<kLanes>([&](auto i) { sums[i] = _mm256_setzero_ps(); });
   const auto add = [&](const auto& load, int32_t d) {
     __m256 key[kKeys];
-    Unroll<kKeys>([&](auto k) { key[k] = load(keys + k * stride + d); });
+    Unroll<kKeys>([&](auto k) { key[k] = load(keys[k] + d); });
     Unroll<kRows>([&](auto r) {
       const __m256 query = load(queries[r] + d);
       Unroll<kKeys>([&](auto k) { sums[r * kKeys + k] = _mm256_fmadd_ps(query, key[k], sums[r * kKeys + k]); });
@@ -125,36 +125,51 @@ void ScoresBlock(const float* const* queries, const Element* keys, ptrdiff_t str
   if (d < head_size) add([rest = head_size - d](const auto* from) { return LoadPart(from, rest); }, d);
   alignas(32) float results[kLanes];
   _mm256_store_ps(results, HorizontalSums(sums));
-  for (int r = 0; r < kRows; ++r) std::copy_n(results + r * kKeys, kKeys, scores + r * kMaxTileTokens);
+  for (int r = 0; r < kRows; ++r) std::copy_n(results + r * kKeys, kKeys, scores + r * kScoreStride);
+}
+
+// Into the second level of the cache: the first has too few open requests for so many lines.
+template <typename Element>
+void Prefetch(const Element* const* rows, int32_t count, int32_t head_size) {
+  constexpr ptrdiff_t kLineBytes = 64;
+  const auto row_bytes = static_cast<ptrdiff_t>(sizeof(Element)) * head_size;
+  for (int32_t j = 0; j < count; ++j) {
+    const char* const row = reinterpret_cast<const char*>(rows[j]);
+    for (ptrdiff_t offset = 0; offset < row_bytes; offset += kLineBytes) _mm_prefetch(row + offset, _MM_HINT_T1);
+    // 8-bit rows do not begin where lines do, and end with their scale.
+    if constexpr (sizeof(Element) == 1) _mm_prefetch(row + row_bytes + kRowScaleBytes - 1, _MM_HINT_T1);
+  }
 }
 
 template <int kRows, int kKeys, typename Element>
-void ScoresRows(const float* const* queries, const Element* keys, ptrdiff_t stride, int32_t count, int32_t head_size,
-                float* scores) {
+void ScoresRows(const float* const* queries, const Element* const* keys, const Element* const* upcoming, int32_t count,
+                int32_t head_size, float* scores) {
+  if (upcoming != nullptr) Prefetch(upcoming, count, head_size);
   int32_t j = 0;
-  for (; j + kKeys <= count; j += kKeys) {
-    ScoresBlock<kRows, kKeys>(queries, keys + j * stride, stride, head_size, scores + j);
-  }
-  for (; j < count; ++j) ScoresBlock<kRows, 1>(queries, keys + j * stride, stride, head_size, scores + j);
+  for (; j + kKeys <= count; j += kKeys) ScoresBlock<kRows, kKeys>(queries, keys + j, head_size, scores + j);
+  for (; j < count; ++j) ScoresBlock<kRows, 1>(queries, keys + j, head_size, scores + j);
 }
 
 template <typename Element>
-void Scores(const float* const* queries, int32_t rows, const Element* keys, ptrdiff_t stride, int32_t count,
-            int32_t head_size, float* scores) {
+void Scores(const float* const* queries, int32_t rows, const Element* const* keys, const Element* const* upcoming,
+            int32_t count, int32_t head_size, float* scores) {
   // 16 registers: kRows * kKeys sums, kKeys keys and one query.
+  for (; rows > 4; rows -= 4, queries += 4, scores += 4 * kScoreStride, upcoming = nullptr) {
+    ScoresRows<4, 2>(queries, keys, upcoming, count, head_size, scores);
+  }
   switch (rows) {
     case 1:
-      return ScoresRows<1, 8>(queries, keys, stride, count, head_size, scores);
+      return ScoresRows<1, 8>(queries, keys, upcoming, count, head_size, scores);
     case 2:
-      return ScoresRows<2, 4>(queries, keys, stride, count, head_size, scores);
+      return ScoresRows<2, 4>(queries, keys, upcoming, count, head_size, scores);
     case 3:
-      return ScoresRows<3, 2>(queries, keys, stride, count, head_size, scores);
+      return ScoresRows<3, 2>(queries, keys, upcoming, count, head_size, scores);
     default:
-      return ScoresRows<4, 2>(queries, keys, stride, count, head_size, scores);
+      return ScoresRows<4, 2>(queries, keys, upcoming, count, head_size, scores);
   }
 }
 
-float Weights(float* scores, int32_t count, float scale, float softcap, SoftmaxState* state) {
+SoftmaxState Weights(float* scores, int32_t count, float scale, float softcap) {
   const __m256 minus_infinity = _mm256_set1_ps(-std::numeric_limits<float>::infinity());
   const __m256 scales = _mm256_set1_ps(scale);
   __m256 maxima = minus_infinity;
@@ -167,41 +182,30 @@ float Weights(float* scores, int32_t count, float scale, float softcap, SoftmaxS
     _mm256_storeu_ps(scores + j, score);
     maxima = _mm256_max_ps(maxima, score);
   }
-  const float tile_max = HorizontalMax(maxima);
-  const bool first = state->sum == 0.0F;
-  const float new_max = first || tile_max > state->max ? tile_max : state->max;
-  float correction = 0.0F;
-  if (!first) {
-    correction = new_max == state->max ? 1.0F : _mm256_cvtss_f32(ExpNonPositive(_mm256_set1_ps(state->max - new_max)));
-  }
-  const __m256 max = _mm256_set1_ps(new_max);
+  const float max = HorizontalMax(maxima);
   __m256 sums = _mm256_setzero_ps();
   for (int32_t j = 0; j < count; j += kLanes) {
-    const __m256 weight = ExpNonPositive(_mm256_sub_ps(_mm256_loadu_ps(scores + j), max));
+    const __m256 weight = ExpNonPositive(_mm256_sub_ps(_mm256_loadu_ps(scores + j), _mm256_set1_ps(max)));
     _mm256_storeu_ps(scores + j, weight);
     sums = _mm256_add_ps(sums, weight);
   }
-  state->max = new_max;
-  state->sum = state->sum * correction + HorizontalSum(sums);
-  return correction;
+  return {max, HorizontalSum(sums)};
 }
 
 // kRows x (kVectors * 8) outputs from offset d on; per output the order is that of j, whatever kRows and kVectors are.
 template <int kRows, int kVectors, typename Element>
-void AccumulateBlock(const float* weights, const float* corrections, const Element* values, ptrdiff_t stride,
-                     int32_t count, int32_t d, float* const* outputs) {
+void AccumulateBlock(const float* weights, const Element* const* values, int32_t count, int32_t d,
+                     float* const* outputs) {
   __m256 sums[kRows * kVectors];
   const auto for_each_sum = [&](const auto& f) {
     Unroll<kRows>([&](auto r) { Unroll<kVectors>([&](auto v) { f(r, v, sums[r * kVectors + v]); }); });
   };
-  for_each_sum([&](auto r, auto v, __m256& sum) {
-    sum = _mm256_mul_ps(_mm256_loadu_ps(outputs[r] + d + v * kLanes), _mm256_set1_ps(corrections[r]));
-  });
+  for_each_sum([&](auto r, auto v, __m256& sum) { sum = _mm256_loadu_ps(outputs[r] + d + v * kLanes); });
   for (int32_t j = 0; j < count; ++j) {
     __m256 value[kVectors];
-    Unroll<kVectors>([&](auto v) { value[v] = Load(values + j * stride + d + v * kLanes); });
+    Unroll<kVectors>([&](auto v) { value[v] = Load(values[j] + d + v * kLanes); });
     for_each_sum([&](auto r, auto v, __m256& sum) {
-      sum = _mm256_fmadd_ps(_mm256_broadcast_ss(weights + r * kMaxTileTokens + j), value[v], sum);
+      sum = _mm256_fmadd_ps(_mm256_broadcast_ss(weights + r * kScoreStride + j), value[v], sum);
     });
   }
   for_each_sum([&](auto r, auto v, const __m256& sum) { _mm256_storeu_ps(outputs[r] + d + v * kLanes, sum); });
@@ -209,67 +213,67 @@ void AccumulateBlock(const float* weights, const float* corrections, const Eleme
 
 // The last head_size % 8 outputs.
 template <int kRows, typename Element>
-void AccumulateTail(const float* weights, const float* corrections, const Element* values, ptrdiff_t stride,
-                    int32_t count, int32_t d, int32_t head_size, float* const* outputs) {
+void AccumulateTail(const float* weights, const Element* const* values, int32_t count, int32_t d, int32_t head_size,
+                    float* const* outputs) {
   const __m256i mask = LaneMask(head_size - d);
   for (int r = 0; r < kRows; ++r) {
-    __m256 sum = _mm256_mul_ps(_mm256_maskload_ps(outputs[r] + d, mask), _mm256_set1_ps(corrections[r]));
+    __m256 sum = _mm256_maskload_ps(outputs[r] + d, mask);
     for (int32_t j = 0; j < count; ++j) {
-      const __m256 weight = _mm256_broadcast_ss(weights + r * kMaxTileTokens + j);
-      sum = _mm256_fmadd_ps(weight, LoadPart(values + j * stride + d, head_size - d), sum);
+      const __m256 weight = _mm256_broadcast_ss(weights + r * kScoreStride + j);
+      sum = _mm256_fmadd_ps(weight, LoadPart(values[j] + d, head_size - d), sum);
     }
     _mm256_maskstore_ps(outputs[r] + d, mask, sum);
   }
 }
 
 template <int kRows, int kVectors, typename Element>
-void AccumulateRows(const float* weights, const float* corrections, const Element* values, ptrdiff_t stride,
-                    int32_t count, int32_t head_size, float* const* outputs) {
+void AccumulateRows(const float* weights, const Element* const* values, const Element* const* upcoming, int32_t count,
+                    int32_t head_size, float* const* outputs) {
+  if (upcoming != nullptr) Prefetch(upcoming, count, head_size);
   int32_t d = 0;
   for (; d + kVectors * kLanes <= head_size; d += kVectors * kLanes) {
-    AccumulateBlock<kRows, kVectors>(weights, corrections, values, stride, count, d, outputs);
+    AccumulateBlock<kRows, kVectors>(weights, values, count, d, outputs);
   }
-  for (; d + kLanes <= head_size; d += kLanes) {
-    AccumulateBlock<kRows, 1>(weights, corrections, values, stride, count, d, outputs);
-  }
-  if (d < head_size) AccumulateTail<kRows>(weights, corrections, values, stride, count, d, head_size, outputs);
+  for (; d + kLanes <= head_size; d += kLanes) AccumulateBlock<kRows, 1>(weights, values, count, d, outputs);
+  if (d < head_size) AccumulateTail<kRows>(weights, values, count, d, head_size, outputs);
 }
 
 template <typename Element>
-void Accumulate(const float* weights, const float* corrections, int32_t rows, const Element* values, ptrdiff_t stride,
+void Accumulate(const float* weights, int32_t rows, const Element* const* values, const Element* const* upcoming,
                 int32_t count, int32_t head_size, float* const* outputs) {
   // 16 registers: kRows * kVectors sums, kVectors values and one weight.
+  for (; rows > 4; rows -= 4, weights += 4 * kScoreStride, outputs += 4, upcoming = nullptr) {
+    AccumulateRows<4, 2>(weights, values, upcoming, count, head_size, outputs);
+  }
   switch (rows) {
     case 1:
-      return AccumulateRows<1, 6>(weights, corrections, values, stride, count, head_size, outputs);
+      return AccumulateRows<1, 6>(weights, values, upcoming, count, head_size, outputs);
     case 2:
-      return AccumulateRows<2, 4>(weights, corrections, values, stride, count, head_size, outputs);
+      return AccumulateRows<2, 4>(weights, values, upcoming, count, head_size, outputs);
     case 3:
-      return AccumulateRows<3, 3>(weights, corrections, values, stride, count, head_size, outputs);
+      return AccumulateRows<3, 3>(weights, values, upcoming, count, head_size, outputs);
     default:
-      return AccumulateRows<4, 2>(weights, corrections, values, stride, count, head_size, outputs);
+      return AccumulateRows<4, 2>(weights, values, upcoming, count, head_size, outputs);
   }
 }
 
-void ScoresInt8(const float* const* queries, int32_t rows, const uint8_t* keys, ptrdiff_t stride, int32_t count,
-                int32_t head_size, float* scores) {
-  Scores<uint8_t>(queries, rows, keys, stride, count, head_size, scores);
+void ScoresInt8(const float* const* queries, int32_t rows, const uint8_t* const* keys, const uint8_t* const* upcoming,
+                int32_t count, int32_t head_size, float* scores) {
+  Scores<uint8_t>(queries, rows, keys, upcoming, count, head_size, scores);
   for (int32_t j = 0; j < count; ++j) {
-    const float scale = RowScale(keys + j * stride, head_size);
-    for (int32_t r = 0; r < rows; ++r) scores[r * kMaxTileTokens + j] *= scale;
+    const float scale = RowScale(keys[j], head_size);
+    for (int32_t r = 0; r < rows; ++r) scores[r * kScoreStride + j] *= scale;
   }
 }
 
-void AccumulateInt8(const float* weights, const float* corrections, int32_t rows, const uint8_t* values,
-                    ptrdiff_t stride, int32_t count, int32_t head_size, float* const* outputs) {
-  alignas(32) float scaled[kMaxStripRows * kMaxTileTokens];
+void AccumulateInt8(const float* weights, int32_t rows, const uint8_t* const* values, const uint8_t* const* upcoming,
+                    int32_t count, int32_t head_size, float* const* outputs) {
+  float scaled[kMaxStripRows * kScoreStride];
   for (int32_t j = 0; j < count; ++j) {
-    const float scale = RowScale(values + j * stride, head_size);
-    for (int32_t r = 0; r < rows; ++r) {
-      scaled[r * kMaxTileTokens + j] = weights[r * kMaxTileTokens + j] * scale;
-    }
+    const float scale = RowScale(values[j], head_size);
+    for (int32_t r = 0; r < rows; ++r) scaled[r * kScoreStride + j] = weights[r * kScoreStride + j] * scale;
   }
-  Accumulate<uint8_t>(scaled, corrections, rows, values, stride, count, head_size, outputs);
+  Accumulate<uint8_t>(scaled, rows, values, upcoming, count, head_size, outputs);
 }
 
 // Eight floats, times `inverse` and rounded, as signed bytes.

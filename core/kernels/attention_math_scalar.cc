@@ -9,69 +9,60 @@
 namespace naiad {
 namespace {
 
-void Scores(const float* const* queries, int32_t rows, const float* keys, ptrdiff_t stride, int32_t count,
-            int32_t head_size, float* scores) {
+void Scores(const float* const* queries, int32_t rows, const float* const* keys, const float* const* /*upcoming*/,
+            int32_t count, int32_t head_size, float* scores) {
   for (int32_t r = 0; r < rows; ++r) {
     for (int32_t j = 0; j < count; ++j) {
-      const float* key = keys + j * stride;
       float sum = 0.0F;
-      for (int32_t d = 0; d < head_size; ++d) sum += queries[r][d] * key[d];
-      scores[r * kMaxTileTokens + j] = sum;
+      for (int32_t d = 0; d < head_size; ++d) sum += queries[r][d] * keys[j][d];
+      scores[r * kScoreStride + j] = sum;
     }
   }
 }
 
-float Weights(float* scores, int32_t count, float scale, float softcap, SoftmaxState* state) {
+SoftmaxState Weights(float* scores, int32_t count, float scale, float softcap) {
   for (int32_t j = 0; j < count; ++j) {
     scores[j] *= scale;
     if (softcap > 0.0F) scores[j] = softcap * std::tanh(scores[j] / softcap);
   }
-  const bool first = state->sum == 0.0F;
-  const float tile_max = *std::max_element(scores, scores + count);
-  const float new_max = first ? tile_max : std::max(state->max, tile_max);
-  const float correction = first ? 0.0F : std::exp(state->max - new_max);
+  const float max = *std::max_element(scores, scores + count);
   float sum = 0.0F;
   for (int32_t j = 0; j < count; ++j) {
-    scores[j] = std::exp(scores[j] - new_max);
+    scores[j] = std::exp(scores[j] - max);
     sum += scores[j];
   }
-  *state = {new_max, state->sum * correction + sum};
-  return correction;
+  return {max, sum};
 }
 
-void Accumulate(const float* weights, const float* corrections, int32_t rows, const float* values, ptrdiff_t stride,
+void Accumulate(const float* weights, int32_t rows, const float* const* values, const float* const* /*upcoming*/,
                 int32_t count, int32_t head_size, float* const* outputs) {
   for (int32_t r = 0; r < rows; ++r) {
-    for (int32_t d = 0; d < head_size; ++d) {
-      float sum = outputs[r][d] * corrections[r];
-      for (int32_t j = 0; j < count; ++j) sum += weights[r * kMaxTileTokens + j] * values[j * stride + d];
-      outputs[r][d] = sum;
+    for (int32_t j = 0; j < count; ++j) {
+      const float weight = weights[r * kScoreStride + j];
+      for (int32_t d = 0; d < head_size; ++d) outputs[r][d] += weight * values[j][d];
     }
   }
 }
 
 float Dequantised(uint8_t value) { return static_cast<float>(static_cast<int8_t>(value)); }
 
-void ScoresInt8(const float* const* queries, int32_t rows, const uint8_t* keys, ptrdiff_t stride, int32_t count,
-                int32_t head_size, float* scores) {
+void ScoresInt8(const float* const* queries, int32_t rows, const uint8_t* const* keys,
+                const uint8_t* const* /*upcoming*/, int32_t count, int32_t head_size, float* scores) {
   for (int32_t r = 0; r < rows; ++r) {
     for (int32_t j = 0; j < count; ++j) {
-      const uint8_t* key = keys + j * stride;
       float sum = 0.0F;
-      for (int32_t d = 0; d < head_size; ++d) sum += queries[r][d] * Dequantised(key[d]);
-      scores[r * kMaxTileTokens + j] = sum * RowScale(key, head_size);
+      for (int32_t d = 0; d < head_size; ++d) sum += queries[r][d] * Dequantised(keys[j][d]);
+      scores[r * kScoreStride + j] = sum * RowScale(keys[j], head_size);
     }
   }
 }
 
-void AccumulateInt8(const float* weights, const float* corrections, int32_t rows, const uint8_t* values,
-                    ptrdiff_t stride, int32_t count, int32_t head_size, float* const* outputs) {
+void AccumulateInt8(const float* weights, int32_t rows, const uint8_t* const* values,
+                    const uint8_t* const* /*upcoming*/, int32_t count, int32_t head_size, float* const* outputs) {
   for (int32_t r = 0; r < rows; ++r) {
-    for (int32_t d = 0; d < head_size; ++d) outputs[r][d] *= corrections[r];
     for (int32_t j = 0; j < count; ++j) {
-      const uint8_t* value = values + j * stride;
-      const float weight = weights[r * kMaxTileTokens + j] * RowScale(value, head_size);
-      for (int32_t d = 0; d < head_size; ++d) outputs[r][d] += weight * Dequantised(value[d]);
+      const float weight = weights[r * kScoreStride + j] * RowScale(values[j], head_size);
+      for (int32_t d = 0; d < head_size; ++d) outputs[r][d] += weight * Dequantised(values[j][d]);
     }
   }
 }

@@ -146,17 +146,27 @@ class Product {
     return Take(unit_regions_, task, [this](int64_t unit, int64_t left) { return ShareAt(unit, left); });
   }
 
+  void QuantiseRow(int64_t row) {
+    const LinearWeights& weights = args_.weights;
+    const float* const from = args_.input.data() + row * InputWidth(weights);
+    const QuantisedRows to = RowsFrom(rows_, row);
+    if (!weights.norm_weight.empty()) {
+      const RmsNorm norm{weights.norm_weight.data(), weights.epsilon};
+      math_.quantise_normalised_row(from, norm, weights.inputs, weights.factor, to);
+    } else {
+      const auto quantise_row = weights.is_gated ? math_.quantise_gated_row : math_.quantise_row;
+      quantise_row(from, weights.inputs, weights.factor, to);
+    }
+  }
+
   // Returns when all rows are rounded, whoever did it. A panel is one piece: its rows lie in the same lines of memory.
   void QuantiseRows(int64_t task) {
-    const int32_t inputs = args_.weights.inputs;
-    const int64_t width = InputWidth(args_.weights);
-    const auto quantise_row = args_.weights.is_gated ? math_.quantise_gated_row : math_.quantise_row;
     const auto one = [](int64_t, int64_t) { return int64_t{1}; };
     for (Share share; (share = Take(panel_regions_, task, one)).first != share.end;) {
       const int64_t first = share.first * rows_.panel_rows;
       const int64_t end = std::min(first + rows_.panel_rows, row_count_);
       for (int64_t r = first; r < end; ++r) {
-        quantise_row(args_.input.data() + r * width, inputs, args_.weights.factor, RowsFrom(rows_, r));
+        QuantiseRow(r);
       }
       rounded_rows_.fetch_add(end - first, std::memory_order_release);
     }
@@ -191,7 +201,9 @@ class Product {
     tiles.row_count = static_cast<int32_t>(std::min(panels * rows_.panel_rows, row_count_ - row));
     tiles.output_stride = weights.outputs;
     tiles.bias = weights.bias.empty() ? nullptr : weights.bias.data() + column;
-    tiles.output = args_.output.data() + row * weights.outputs + column;
+    const int64_t at = row * weights.outputs + column;
+    tiles.residual = args_.residual.empty() ? nullptr : args_.residual.data() + at;
+    tiles.output = args_.output.data() + at;
     tiles.columns = std::min(kMaxTiles * kTileOutputs, weights.outputs - column);
     multiply(tiles);
   }
@@ -241,6 +253,13 @@ Status CheckLinearWeights(const LinearWeights& weights) {
     return Status::InvalidArgument("bias has " + std::to_string(weights.bias.size()) + " elements; expected " +
                                    std::to_string(weights.outputs));
   }
+  if (weights.norm_weight.empty()) return Status::Ok();
+  if (weights.is_gated) return Status::InvalidArgument("norm_weight is given for gated activations");
+  if (static_cast<int64_t>(weights.norm_weight.size()) != weights.inputs) {
+    return Status::InvalidArgument("norm_weight has " + std::to_string(weights.norm_weight.size()) +
+                                   " elements; expected " + std::to_string(weights.inputs));
+  }
+  if (!(weights.epsilon > 0.0F)) return Status::InvalidArgument("epsilon must be more than 0");
   return Status::Ok();
 }
 
@@ -255,6 +274,10 @@ Status Linear(const LinearArgs& args, const LinearMath& math, const ParallelFor&
   if (static_cast<int64_t>(args.output.size()) != row_count * weights.outputs) {
     return Status::InvalidArgument("output has " + std::to_string(args.output.size()) + " elements; expected " +
                                    std::to_string(row_count * weights.outputs));
+  }
+  if (!args.residual.empty() && args.residual.size() != args.output.size()) {
+    return Status::InvalidArgument("residual has " + std::to_string(args.residual.size()) + " elements; expected " +
+                                   std::to_string(args.output.size()));
   }
   if (row_count == 0) return Status::Ok();
   // As even as can be: a panel of one row costs almost as much as one of three.

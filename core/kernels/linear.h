@@ -21,6 +21,9 @@ struct LinearWeights {
   std::span<const uint8_t> packed;  // TilesOf(outputs) * TileBytes(format, inputs) bytes
   std::span<const float> bias;      // [outputs], or empty
   bool is_gated = false;            // Whether the input holds gates and ups instead of activations, see Linear.
+  std::span<const float> norm_weight =
+      {};                // [inputs] if the input's RMSNorm is multiplied, else empty. Not with gates.
+  float epsilon = 0.0F;  // Of that norm.
 };
 
 // Floats in one row of the input.
@@ -42,17 +45,19 @@ class LinearScratch {
 
 struct LinearArgs {
   LinearWeights weights;
-  std::span<const float> input;  // [rows, inputs], or [rows, 2 * inputs] if the weights are gated
-  std::span<float> output;       // [rows, outputs]; overlaps no input
+  std::span<const float> input;          // [rows, inputs], or [rows, 2 * inputs] if the weights are gated
+  std::span<float> output;               // [rows, outputs]; overlaps no input
+  std::span<const float> residual = {};  // [rows, outputs], or empty
 };
 
-// kInvalidArgument unless the sizes are positive and the weights' memory is as long as they say.
+// kInvalidArgument unless the sizes are positive, the weights' memory is as long as they say, and the norm can be
+// computed.
 Status CheckLinearWeights(const LinearWeights& weights);
 
-// output[r] = weights * 8-bit(input[r]) + bias, where 8-bit() rounds blocks of 32 activations to scale * code
-// (docs/contracts.md section 2). Gated: the activations are silu(gate) * up, with the row's gates before its ups. A
-// row's bits do not depend on the other rows. kInvalidArgument, with nothing written, if the lengths do not fit
-// together; the weights have been checked before, by CheckLinearWeights.
+// output[r] = weights * 8-bit(input[r]) + bias + residual[r], where 8-bit() rounds blocks of 32 activations to scale *
+// code (docs/contracts.md section 2). Gated: the activations are silu(gate) * up, with the row's gates before its ups.
+// With a norm: they are the row's RMSNorm. A row's bits do not depend on the other rows. kInvalidArgument, with nothing
+// written, if the lengths do not fit together; the weights have been checked before, by CheckLinearWeights.
 Status Linear(const LinearArgs& args, const LinearMath& math, const ParallelFor& parallel_for, LinearScratch* scratch);
 
 }  // namespace naiad

@@ -28,6 +28,12 @@ struct QuantisedRows {
   int32_t panel_rows = 1;
 };
 
+// RMSNorm of a row of activations.
+struct RmsNorm {
+  const float* weight = nullptr;  // [inputs]
+  float epsilon = 0.0F;
+};
+
 // One or two tiles of outputs for some rows.
 struct LinearTiles {
   const uint8_t* packed = nullptr;  // The first tile's first block.
@@ -36,8 +42,9 @@ struct LinearTiles {
   ptrdiff_t tile_bytes = 0;
   QuantisedRows rows;  // From the start of a panel on.
   int32_t row_count = 0;
-  const float* bias = nullptr;  // [columns], or null.
-  float* output = nullptr;      // output[r * output_stride + c]
+  const float* bias = nullptr;      // [columns], or null.
+  const float* residual = nullptr;  // Added to the output, beside which it lies in the same way; or null.
+  float* output = nullptr;          // output[r * output_stride + c]
   ptrdiff_t output_stride = 0;
   int32_t columns = 0;  // 1 .. kMaxTiles * kTileOutputs; no other is written.
 };
@@ -51,6 +58,13 @@ struct LinearMath {
 
   // The same for silu(gate) * up, with `inputs` gates at `from` and then as many ups; silu_constants.h has the steps.
   void (*quantise_gated_row)(const float* from, int32_t inputs, float factor, const QuantisedRows& row);
+
+  // The same for the row divided by its root mean square, times the norm's weight, in steps that give the
+  // same bits at every level: lane l of 32 sums the squares of the inputs 32 b + l in the order of b, each a fused
+  // multiply-add; then lanes l and l + 16 are added, l and l + 8, ... l and l + 1; and an activation becomes
+  // x * (1 / sqrt(sum / inputs + epsilon)) * weight.
+  void (*quantise_normalised_row)(const float* from, const RmsNorm& norm, int32_t inputs, float factor,
+                                  const QuantisedRows& row);
 
   void (*multiply_int4)(const LinearTiles& tiles);
   void (*multiply_int8)(const LinearTiles& tiles);

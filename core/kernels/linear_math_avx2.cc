@@ -129,7 +129,11 @@ void MultiplyPanel(const LinearTiles& tiles, int32_t first_row, int32_t first_co
     if (tiles.bias != nullptr) {
       output = _mm256_add_ps(output, _mm256_maskload_ps(tiles.bias + first_column, columns));
     }
-    _mm256_maskstore_ps(tiles.output + (first_row + r) * tiles.output_stride + first_column, columns, output);
+    const ptrdiff_t at = (first_row + r) * tiles.output_stride + first_column;
+    if (tiles.residual != nullptr) {
+      output = _mm256_add_ps(output, _mm256_maskload_ps(tiles.residual + at, columns));
+    }
+    _mm256_maskstore_ps(tiles.output + at, columns, output);
   });
 }
 
@@ -167,14 +171,10 @@ __m256 Silu(__m256 x) {
   return _mm256_mul_ps(x, _mm256_div_ps(_mm256_blendv_ps(one, e, negative), _mm256_add_ps(one, e)));
 }
 
-// Activations `first` .. first+7 of a row, with zeros for those that it lacks.
-template <bool kIsGated>
-__m256 LoadActivations(const float* from, int32_t inputs, int32_t first) {
-  if (first >= inputs) return _mm256_setzero_ps();
-  const __m256i lanes = LaneMask(inputs - first);
-  const __m256 values = _mm256_maskload_ps(from + first, lanes);
-  if constexpr (!kIsGated) return values;
-  return _mm256_mul_ps(Silu(values), _mm256_maskload_ps(from + inputs + first, lanes));
+// Floats `first` .. first+7 of `count`, with zeros for those that lack.
+__m256 LoadFloats(const float* from, int32_t count, int32_t first) {
+  if (first >= count) return _mm256_setzero_ps();
+  return _mm256_maskload_ps(from + first, LaneMask(count - first));
 }
 
 float HorizontalMax(__m256 v) {
@@ -195,8 +195,9 @@ __m256i PackBytes(const __m256i* v) {
   return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
-template <bool kIsGated>
-void QuantiseRow(const float* from, int32_t inputs, float factor, const QuantisedRows& row) {
+// `load(first)` gives activations first .. first+7, with zeros for those that the row lacks.
+template <typename Load>
+[[gnu::always_inline]] inline void QuantiseBlocks(const Load& load, float factor, const QuantisedRows& row) {
   const __m256 sign = _mm256_set1_ps(-0.0F);
   const __m256 infinity = _mm256_set1_ps(std::numeric_limits<float>::infinity());
   for (int32_t block = 0; block < row.blocks; ++block) {
@@ -206,7 +207,7 @@ void QuantiseRow(const float* from, int32_t inputs, float factor, const Quantise
     __m256 magnitudes = _mm256_setzero_ps();
     __m256 infinite = _mm256_setzero_ps();  // Lanes in which there was an infinity or a NaN.
     Unroll<4>([&](auto v) {
-      values[v] = LoadActivations<kIsGated>(from, inputs, first + v * kLanes);
+      values[v] = load(first + v * kLanes);
       const __m256 magnitude = _mm256_andnot_ps(sign, values[v]);
       infinite = _mm256_or_ps(infinite, _mm256_cmp_ps(magnitude, infinity, _CMP_NLT_UQ));
       magnitudes = _mm256_max_ps(magnitudes, magnitude);
@@ -231,10 +232,52 @@ void QuantiseRow(const float* from, int32_t inputs, float factor, const Quantise
   }
 }
 
+void QuantiseRow(const float* from, int32_t inputs, float factor, const QuantisedRows& row) {
+  const auto load = [&](int32_t first) { return LoadFloats(from, inputs, first); };
+  QuantiseBlocks(load, factor, row);
+}
+
+void QuantiseGatedRow(const float* from, int32_t inputs, float factor, const QuantisedRows& row) {
+  const auto load = [&](int32_t first) {
+    return _mm256_mul_ps(Silu(LoadFloats(from, inputs, first)), LoadFloats(from + inputs, inputs, first));
+  };
+  QuantiseBlocks(load, factor, row);
+}
+
+float InverseRootMeanSquare(const float* from, int32_t inputs, float epsilon) {
+  __m256 squares[4];
+  Unroll<4>([&](auto v) { squares[v] = _mm256_setzero_ps(); });
+  for (int32_t first = 0; first < inputs; first += kBlockInputs) {
+    Unroll<4>([&](auto v) {
+      const __m256 values = LoadFloats(from, inputs, first + v * kLanes);
+      squares[v] = _mm256_fmadd_ps(values, values, squares[v]);
+    });
+  }
+  const __m256 eight = _mm256_add_ps(_mm256_add_ps(squares[0], squares[2]), _mm256_add_ps(squares[1], squares[3]));
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  const float sum = _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  return 1.0F / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(sum / static_cast<float>(inputs) + epsilon)));
+}
+
+void QuantiseNormalisedRow(const float* from, const RmsNorm& norm, int32_t inputs, float factor,
+                           const QuantisedRows& row) {
+  const __m256 inverse = _mm256_set1_ps(InverseRootMeanSquare(from, inputs, norm.epsilon));
+  const auto load = [&](int32_t first) {
+    const __m256 normalised = _mm256_mul_ps(LoadFloats(from, inputs, first), inverse);
+    return _mm256_mul_ps(normalised, LoadFloats(norm.weight, inputs, first));
+  };
+  QuantiseBlocks(load, factor, row);
+}
+
 }  // namespace
 
 const LinearMath& Avx2LinearMath() {
-  static constexpr LinearMath kMath{kMaxPanelRows, QuantiseRow<false>, QuantiseRow<true>, Multiply<LinearFormat::kInt4>,
+  static constexpr LinearMath kMath{kMaxPanelRows,
+                                    QuantiseRow,
+                                    QuantiseGatedRow,
+                                    QuantiseNormalisedRow,
+                                    Multiply<LinearFormat::kInt4>,
                                     Multiply<LinearFormat::kInt8>};
   return kMath;
 }

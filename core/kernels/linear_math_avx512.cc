@@ -120,6 +120,18 @@ Prefetch PrefetchOf(const LinearTiles& tiles, int32_t first_row) {
   prefetch->at += prefetch->bytes;
 }
 
+// Rows of the residual lie far apart, so that nothing else brings them near before they are added.
+template <int kRows, int kTiles>
+void PrefetchResidual(const LinearTiles& tiles, int32_t first_row) {
+  if (tiles.residual == nullptr) return;
+  for (int32_t r = 0; r < kRows; ++r) {
+    const float* const row = tiles.residual + (first_row + r) * tiles.output_stride;
+    for (int32_t t = 0; t < kTiles; ++t) {
+      _mm_prefetch(reinterpret_cast<const char*>(row + t * kTileOutputs), _MM_HINT_T0);
+    }
+  }
+}
+
 // One panel of kRows rows, the first of which is `first_row`.
 template <LinearFormat kFormat, int kRows, int kTiles>
 void MultiplyPanel(const LinearTiles& tiles, int32_t first_row) {
@@ -130,6 +142,7 @@ void MultiplyPanel(const LinearTiles& tiles, int32_t first_row) {
   const int8_t* codes = rows.codes;
   const ptrdiff_t end = ptrdiff_t{rows.blocks} * rows.panel_rows;
   Prefetch prefetch = PrefetchOf<kFormat, kTiles>(tiles, first_row);
+  PrefetchResidual<kRows, kTiles>(tiles, first_row);
   for (ptrdiff_t entry = 0; entry < end; entry += rows.panel_rows) {
     PrefetchShare(&prefetch);
     __m512i sums[kRows * kTiles];
@@ -149,8 +162,11 @@ void MultiplyPanel(const LinearTiles& tiles, int32_t first_row) {
       if (tiles.bias != nullptr) {
         output = _mm512_add_ps(output, _mm512_maskz_loadu_ps(columns, tiles.bias + t * kTileOutputs));
       }
-      float* const to = tiles.output + (first_row + r) * tiles.output_stride + t * kTileOutputs;
-      _mm512_mask_storeu_ps(to, columns, output);
+      const ptrdiff_t at = (first_row + r) * tiles.output_stride + t * kTileOutputs;
+      if (tiles.residual != nullptr) {
+        output = _mm512_add_ps(output, _mm512_maskz_loadu_ps(columns, tiles.residual + at));
+      }
+      _mm512_mask_storeu_ps(tiles.output + at, columns, output);
     });
   });
 }
@@ -178,6 +194,7 @@ void Multiply(const LinearTiles& tiles) {
       tile.packed += tile.tile_bytes;
       tile.output += kTileOutputs;
       if (tile.bias != nullptr) tile.bias += kTileOutputs;
+      if (tile.residual != nullptr) tile.residual += kTileOutputs;
     }
   } else if (tiles.columns > kTileOutputs) {
     MultiplyPanels<kFormat, 2>(tiles);
@@ -206,23 +223,20 @@ __m512 Silu(__m512 x) {
   return _mm512_mul_ps(x, _mm512_div_ps(_mm512_mask_blend_ps(negative, one, e), _mm512_add_ps(one, e)));
 }
 
-// Activations `first` .. first+15 of a row, with zeros for those that it lacks.
-template <bool kIsGated>
-__m512 LoadActivations(const float* from, int32_t inputs, int32_t first) {
-  const __mmask16 lanes = FirstLanes(inputs - first);
-  const __m512 values = _mm512_maskz_loadu_ps(lanes, from + first);
-  if constexpr (!kIsGated) return values;
-  return _mm512_mul_ps(Silu(values), _mm512_maskz_loadu_ps(lanes, from + inputs + first));
+// Floats `first` .. first+15 of `count`, with zeros for those that lack.
+__m512 LoadFloats(const float* from, int32_t count, int32_t first) {
+  return _mm512_maskz_loadu_ps(FirstLanes(count - first), from + first);
 }
 
-template <bool kIsGated>
-void QuantiseRow(const float* from, int32_t inputs, float factor, const QuantisedRows& row) {
+// `load(first)` gives activations first .. first+15, with zeros for those that the row lacks.
+template <typename Load>
+[[gnu::always_inline]] inline void QuantiseBlocks(const Load& load, float factor, const QuantisedRows& row) {
   const __m512 infinity = _mm512_set1_ps(std::numeric_limits<float>::infinity());
   for (int32_t block = 0; block < row.blocks; ++block) {
     const int32_t first = block * kBlockInputs;
     const ptrdiff_t entry = ptrdiff_t{block} * row.panel_rows;
-    const __m512 low = LoadActivations<kIsGated>(from, inputs, first);
-    const __m512 high = LoadActivations<kIsGated>(from, inputs, first + kLanes);
+    const __m512 low = load(first);
+    const __m512 high = load(first + kLanes);
     const __m512 magnitudes = _mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high));
     const bool finite = _mm512_cmp_ps_mask(_mm512_abs_ps(low), infinity, _CMP_NLT_UQ) == 0 &&
                         _mm512_cmp_ps_mask(_mm512_abs_ps(high), infinity, _CMP_NLT_UQ) == 0;
@@ -245,10 +259,54 @@ void QuantiseRow(const float* from, int32_t inputs, float factor, const Quantise
   }
 }
 
+void QuantiseRow(const float* from, int32_t inputs, float factor, const QuantisedRows& row) {
+  const auto load = [&](int32_t first) { return LoadFloats(from, inputs, first); };
+  QuantiseBlocks(load, factor, row);
+}
+
+void QuantiseGatedRow(const float* from, int32_t inputs, float factor, const QuantisedRows& row) {
+  const auto load = [&](int32_t first) {
+    return _mm512_mul_ps(Silu(LoadFloats(from, inputs, first)), LoadFloats(from + inputs, inputs, first));
+  };
+  QuantiseBlocks(load, factor, row);
+}
+
+float InverseRootMeanSquare(const float* from, int32_t inputs, float epsilon) {
+  __m512 low = _mm512_setzero_ps();
+  __m512 high = _mm512_setzero_ps();
+  for (int32_t first = 0; first < inputs; first += kBlockInputs) {
+    const __m512 low_values = LoadFloats(from, inputs, first);
+    const __m512 high_values = LoadFloats(from, inputs, first + kLanes);
+    low = _mm512_fmadd_ps(low_values, low_values, low);
+    high = _mm512_fmadd_ps(high_values, high_values, high);
+  }
+  const __m512 sixteen = _mm512_add_ps(low, high);
+  const __m256 upper = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(sixteen), 1));
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(sixteen), upper);
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  const float sum = _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  return 1.0F / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(sum / static_cast<float>(inputs) + epsilon)));
+}
+
+void QuantiseNormalisedRow(const float* from, const RmsNorm& norm, int32_t inputs, float factor,
+                           const QuantisedRows& row) {
+  const __m512 inverse = _mm512_set1_ps(InverseRootMeanSquare(from, inputs, norm.epsilon));
+  const auto load = [&](int32_t first) {
+    const __m512 normalised = _mm512_mul_ps(LoadFloats(from, inputs, first), inverse);
+    return _mm512_mul_ps(normalised, LoadFloats(norm.weight, inputs, first));
+  };
+  QuantiseBlocks(load, factor, row);
+}
+
 }  // namespace
 
 const LinearMath& Avx512LinearMath() {
-  static constexpr LinearMath kMath{kMaxPanelRows, QuantiseRow<false>, QuantiseRow<true>, Multiply<LinearFormat::kInt4>,
+  static constexpr LinearMath kMath{kMaxPanelRows,
+                                    QuantiseRow,
+                                    QuantiseGatedRow,
+                                    QuantiseNormalisedRow,
+                                    Multiply<LinearFormat::kInt4>,
                                     Multiply<LinearFormat::kInt8>};
   return kMath;
 }

@@ -80,6 +80,27 @@ void QuantiseGatedRow(const float* from, int32_t inputs, float factor, const Qua
   }
 }
 
+float InverseRootMeanSquare(const float* from, int32_t inputs, float epsilon) {
+  float lanes[kBlockInputs] = {};
+  for (int32_t i = 0; i < inputs; ++i) lanes[i % kBlockInputs] = std::fma(from[i], from[i], lanes[i % kBlockInputs]);
+  for (int32_t half = kBlockInputs / 2; half > 0; half /= 2) {
+    for (int32_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  }
+  return 1.0F / std::sqrt(lanes[0] / static_cast<float>(inputs) + epsilon);
+}
+
+void QuantiseNormalisedRow(const float* from, const RmsNorm& norm, int32_t inputs, float factor,
+                           const QuantisedRows& row) {
+  const float inverse = InverseRootMeanSquare(from, inputs, norm.epsilon);
+  for (int32_t block = 0; block < row.blocks; ++block) {
+    const int32_t first = block * kBlockInputs;
+    const int32_t count = std::min(kBlockInputs, inputs - first);
+    float values[kBlockInputs];
+    for (int32_t i = 0; i < count; ++i) values[i] = from[first + i] * inverse * norm.weight[first + i];
+    QuantiseBlock(values, count, factor, block, row);
+  }
+}
+
 // The code of one weight of a block.
 int32_t Int4Code(const uint8_t* block, int32_t column, int32_t input) {
   const uint8_t byte = block[(input % 16) / 4 * kVectorBytes + 4 * column + input % 4];
@@ -114,8 +135,10 @@ void Multiply(const LinearTiles& tiles) {
   for (int32_t r = 0; r < tiles.row_count; ++r) {
     for (int32_t c = 0; c < tiles.columns; ++c) {
       const uint8_t* const packed = tiles.packed + c / kTileOutputs * tiles.tile_bytes;
-      const float output = Output<kFormat>(packed, RowsFrom(tiles.rows, r), c % kTileOutputs);
-      tiles.output[r * tiles.output_stride + c] = tiles.bias == nullptr ? output : output + tiles.bias[c];
+      float output = Output<kFormat>(packed, RowsFrom(tiles.rows, r), c % kTileOutputs);
+      if (tiles.bias != nullptr) output += tiles.bias[c];
+      if (tiles.residual != nullptr) output += tiles.residual[r * tiles.output_stride + c];
+      tiles.output[r * tiles.output_stride + c] = output;
     }
   }
 }
@@ -123,7 +146,11 @@ void Multiply(const LinearTiles& tiles) {
 }  // namespace
 
 const LinearMath& ScalarLinearMath() {
-  static constexpr LinearMath kMath{4, QuantiseRow, QuantiseGatedRow, Multiply<LinearFormat::kInt4>,
+  static constexpr LinearMath kMath{4,
+                                    QuantiseRow,
+                                    QuantiseGatedRow,
+                                    QuantiseNormalisedRow,
+                                    Multiply<LinearFormat::kInt4>,
                                     Multiply<LinearFormat::kInt8>};
   return kMath;
 }

@@ -32,18 +32,20 @@ Status PackedAttention(const PackedAttentionArgs& args, const AttentionMath& mat
     if (window < 0) return VisibleRange{0, length - 1};
     return VisibleRange{position - std::min(position, window), position + std::min(length - 1 - position, window)};
   };
-  const auto attend = [&](const AttentionTask& task, std::span<const AttentionRow> rows) {
-    const int32_t length = args.cu_seqlens[task.sequence + 1] - args.cu_seqlens[task.sequence];
-    const ptrdiff_t stride = int64_t{args.layer.num_kv_heads} * args.layer.head_size;
-    const ptrdiff_t base = args.cu_seqlens[task.sequence] * stride + int64_t{task.kv_head} * args.layer.head_size;
-    AttendRows(math, args.layer, rows, [&](int32_t position) {
-      const int32_t first = position - position % kMaxTileTokens;
-      const ptrdiff_t offset = base + first * stride;
-      return KeyValueTile<float>{args.key.data() + offset, args.value.data() + offset, stride, first,
-                                 std::min(kMaxTileTokens, length - first)};
-    });
+  // Captures are few enough to need no memory of their own.
+  const auto locate = [&](int32_t sequence, int32_t kv_head) -> LocateRows<float> {
+    return [&args, sequence, kv_head](int32_t first_position, int32_t count, const float** keys, const float** values) {
+      const int64_t stride = int64_t{args.layer.num_kv_heads} * args.layer.head_size;
+      const int64_t token = int64_t{args.cu_seqlens[sequence]} + first_position;
+      const int64_t offset = token * stride + int64_t{kv_head} * args.layer.head_size;
+      for (int32_t i = 0; i < count; ++i) {
+        keys[i] = args.key.data() + offset + i * stride;
+        values[i] = args.value.data() + offset + i * stride;
+      }
+    };
   };
-  ForEachRowPass(args.layer, args.cu_seqlens, args.query.data(), args.output.data(), range_of, attend, parallel_for);
+  Attend<float>(args.layer, math, args.cu_seqlens, args.query.data(), args.output.data(), range_of, locate,
+                parallel_for);
   return Status::Ok();
 }
 

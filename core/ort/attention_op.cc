@@ -71,25 +71,43 @@ void CheckRank(const char* name, const std::vector<int64_t>& shape, size_t rank)
 }
 
 int32_t HeadSizeOf(const std::vector<int64_t>& query_shape, int32_t num_heads) {
-  const int64_t width = query_shape[1];
+  const int64_t width = query_shape.back();
   if (width < num_heads || width % num_heads != 0 || width > INT32_MAX) {
-    throw Ort::Exception(
-        "query is " + std::to_string(width) + " wide; expected a multiple of num_heads, " + std::to_string(num_heads),
-        ORT_INVALID_ARGUMENT);
+    throw Ort::Exception("query is " + std::to_string(width) + " wide; expected a multiple of the heads in it, " +
+                             std::to_string(num_heads),
+                         ORT_INVALID_ARGUMENT);
   }
   return static_cast<int32_t>(width / num_heads);
 }
 
-// With the C API: Ort::ShapeInferContext of 1.21 writes symbolic sizes as -2, which newer libraries refuse.
-void CopyShape(OrtShapeInferContext* context, size_t input, size_t output) noexcept {
+namespace {
+
+// The context's, or null; `rank` is 0 unless the shape is known (it looks like that of a scalar, which none of our
+// tensors is). With the C API: Ort::ShapeInferContext of 1.21 writes symbolic sizes as -2, which newer libraries
+// refuse.
+OrtTensorTypeAndShapeInfo* InputShape(OrtShapeInferContext* context, size_t input, size_t* rank) noexcept {
   const OrtApi& api = Ort::GetApi();
-  OrtTensorTypeAndShapeInfo* shape = nullptr;  // The context's.
-  size_t rank = 0;
+  OrtTensorTypeAndShapeInfo* shape = nullptr;
   OrtStatus* status = api.ShapeInferContext_GetInputTypeShape(context, input, &shape);
-  if (status == nullptr) status = api.GetDimensionsCount(shape, &rank);
-  // An unknown shape looks like that of a scalar, which none of our tensors is.
-  if (status == nullptr && rank > 0) status = api.ShapeInferContext_SetOutputTypeShape(context, output, shape);
+  if (status == nullptr && shape != nullptr) status = api.GetDimensionsCount(shape, rank);
   api.ReleaseStatus(status);
+  return shape;
+}
+
+}  // namespace
+
+bool HasKnownShape(OrtShapeInferContext* context, size_t input) noexcept {
+  size_t rank = 0;
+  InputShape(context, input, &rank);
+  return rank > 0;
+}
+
+void CopyShape(OrtShapeInferContext* context, size_t input, size_t output) noexcept {
+  size_t rank = 0;
+  OrtTensorTypeAndShapeInfo* const shape = InputShape(context, input, &rank);
+  if (rank == 0) return;
+  const OrtApi& api = Ort::GetApi();
+  api.ReleaseStatus(api.ShapeInferContext_SetOutputTypeShape(context, output, shape));
 }
 
 }  // namespace naiad

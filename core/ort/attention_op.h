@@ -34,9 +34,12 @@ std::vector<int64_t> ShapeOf(const Ort::ConstValue& value);
 // Throws Ort::Exception that names `name` unless the shape has `rank` dimensions.
 void CheckRank(const char* name, const std::vector<int64_t>& shape, size_t rank);
 
-// Floats of one head of a query of shape [T, num_heads * head_size]. Throws Ort::Exception if the heads do not divide
+// Floats of one head of a query of shape [..., num_heads * head_size]. Throws Ort::Exception if the heads do not divide
 // it.
 int32_t HeadSizeOf(const std::vector<int64_t>& query_shape, int32_t num_heads);
+
+// Whether ONNX Runtime's shape inference knows an input's shape; false too for an input that is not given.
+bool HasKnownShape(OrtShapeInferContext* context, size_t input) noexcept;
 
 // Tells ONNX Runtime's shape inference that an output has the shape of an input, if that one is known. Shapes are only
 // a help there: what fails leaves the output's shape open.

@@ -9,7 +9,7 @@
 namespace naiad {
 namespace {
 
-enum Input { kInput, kPacked, kBias };
+enum Input { kInput, kPacked, kBias, kNormWeight, kResidual };
 
 constexpr size_t kMaxRank = 8;
 
@@ -46,6 +46,11 @@ std::span<const T> ReadConstant(const Ort::ConstKernelInfo& info, size_t index, 
   return ElementsOf<T>(Ort::ConstValue(value));
 }
 
+// Whether the node has this optional input.
+bool IsGiven(const Ort::ConstKernelInfo& info, size_t index) {
+  return info.GetInputCount() > index && !info.GetInputName(index).empty();
+}
+
 const LinearMath& LinearMathForThisProcess() {
   SimdLevel level = SimdLevel::kScalar;
   ThrowIfFailed(ChooseSimdLevelFromEnvironment(&level));
@@ -69,7 +74,11 @@ LinearOrtKernel::LinearOrtKernel(const OrtKernelInfo* raw_info) : math_(LinearMa
   weights_.is_gated = ReadFlag(info, "gated");
   if (!std::isfinite(weights_.factor)) throw Ort::Exception("factor must be finite", ORT_INVALID_GRAPH);
   weights_.packed = ReadConstant<uint8_t>(info, kPacked, "packed");
-  if (info.GetInputCount() > kBias) weights_.bias = ReadConstant<float>(info, kBias, "bias");
+  if (IsGiven(info, kBias)) weights_.bias = ReadConstant<float>(info, kBias, "bias");
+  if (IsGiven(info, kNormWeight)) {
+    weights_.norm_weight = ReadConstant<float>(info, kNormWeight, "norm_weight");
+    weights_.epsilon = info.GetAttribute<float>("epsilon");
+  }
   ThrowIfFailed(CheckLinearWeights(weights_));
 }
 
@@ -93,11 +102,13 @@ OrtStatusPtr LinearOrtKernel::ComputeV2(OrtKernelContext* raw_context) noexcept 
     }
     shape[rank - 1] = weights_.outputs;
     const size_t elements = info.GetElementCount();
+    const bool has_residual = context.GetInputCount() > kResidual && context.GetInput(kResidual) != nullptr;
     Ort::UnownedValue output = context.GetOutput(0, shape.data(), rank);
     const size_t rows = elements / static_cast<size_t>(width);
     ThrowIfFailed(Linear({weights_,
                           {input.GetTensorData<float>(), elements},
-                          {output.GetTensorMutableData<float>(), rows * static_cast<size_t>(weights_.outputs)}},
+                          {output.GetTensorMutableData<float>(), rows * static_cast<size_t>(weights_.outputs)},
+                          has_residual ? ElementsOf<float>(context.GetInput(kResidual)) : std::span<const float>()},
                          math_, SessionThreads(raw_context), &ScratchOfThisThread()));
   });
 }

@@ -26,10 +26,14 @@ struct PagedAttentionOp
   PagedAttentionOp() { this->InferOutputShapeFn = InferPagedAttentionShapes; }
 
   const char* GetName() const { return "PagedAttention"; }
-  size_t GetInputTypeCount() const { return 8; }
+  size_t GetInputTypeCount() const { return 10; }
   ONNXTensorElementDataType GetInputType(size_t index) const {
     if (index == 3 || index == 4) return kCacheType;
-    return index < 3 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT : ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
+    return index < 3 || index > 7 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT : ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
+  }
+  OrtCustomOpInputOutputCharacteristic GetInputCharacteristic(size_t index) const {
+    const bool is_optional = index == 1 || index == 2 || index > 7;  // key, value, cos, sin
+    return is_optional ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
   }
   size_t GetOutputTypeCount() const { return 3; }
   ONNXTensorElementDataType GetOutputType(size_t index) const {

@@ -6,11 +6,14 @@
 #include <bit>
 #include <mutex>
 
+#include "engine/thread_name.h"
 #include "ort/cuda_provider.h"
 #include "ort/custom_ops.h"
 
 namespace naiad {
 namespace {
+
+constexpr char kSpinMicroseconds[] = "100";
 
 int32_t UsableCores() {
   cpu_set_t cores;
@@ -45,10 +48,11 @@ Ort::SessionOptions CommonOptions(const OrtRuntime& runtime, int32_t intra_op_th
   // Patterns are kept for each input shape that was ever seen, and packed batches hardly ever repeat one: memory would
   // grow.
   options.DisableMemPattern();
-  // Threads sleep while they wait. A thread that waits actively helps only where it has a core for itself; with more
-  // threads on the machine than cores (several models, the services, clients) it takes the core from the thread it
-  // waits for.
-  options.AddConfigEntry("session.intra_op.allow_spinning", "0");
+  // A thread that has nothing to do waits actively for as long as the gap between two operators of a step lasts, and
+  // then sleeps: to wake it for each of hundreds of operators costs more than a tenth of a short step, but a thread
+  // that waits for longer takes the core from the services, clients and other models that share the machine.
+  options.AddConfigEntry("session.intra_op.allow_spinning", "1");
+  options.AddConfigEntry("session.intra_op.spin_duration_us", kSpinMicroseconds);
   return options;
 }
 
@@ -58,6 +62,7 @@ Ort::Session OpenSession(const OrtRuntime& runtime, const std::string& graph_pat
                          std::optional<int32_t> cuda_gpu) {
   Ort::SessionOptions options = CommonOptions(runtime, intra_op_threads, cuda_gpu);
   options.Add(NaiadOpDomain());
+  const NameOfNewThreads name(kKernelThreadName);
   return OpenKnowingTheDomain(runtime, graph_path, options);
 }
 

@@ -83,6 +83,11 @@ void DecoderInstance::Stop(const DecodedGeneration& decoded) {
   guide_queue_->Stop(decoded.request.id, stop);
 }
 
+DeltaGroupMembership DecoderInstance::MembershipOf(const DecodedGeneration& decoded) {
+  if (!decoded.delta_group.has_value()) return {};
+  return {.group = delta_groups_.Get(decoded.delta_group->group), .key = decoded.delta_group->key};
+}
+
 void DecoderInstance::Execute(TRITONBACKEND_Request* request) {
   auto live = std::make_unique<LiveRequest>(handle_, request);
   RequestContents contents;
@@ -94,7 +99,8 @@ void DecoderInstance::Execute(TRITONBACKEND_Request* request) {
     live->FinishUncounted({});
     return;
   }
-  decoded.request.sink = std::make_unique<ResponseStream>(std::move(live), decoded.request.arrival);
+  decoded.request.sink =
+      std::make_unique<ResponseStream>(std::move(live), decoded.request.arrival, MembershipOf(decoded));
   if (!status.ok()) {
     observer_.OnRejected(status.code());
   } else {

@@ -8,6 +8,7 @@
 #include "engine/model_runner.h"
 #include "guided/guide.h"
 #include "guided/guide_queue.h"
+#include "triton/delta_group.h"
 #include "triton/instance_observer.h"
 #include "triton/model_instance.h"
 
@@ -20,6 +21,7 @@ using CompileGuide = std::function<Status(const GuideSpec& guide, std::shared_pt
 using FindGuide = std::function<std::shared_ptr<const Grammar>(const GuideSpec& guide)>;
 
 struct DecodedGeneration;
+struct DeltaGroupMembership;
 
 class DecoderInstance : public ModelInstance {
  public:
@@ -34,8 +36,11 @@ class DecoderInstance : public ModelInstance {
   Status Submit(DecodedGeneration& decoded);
   void Stop(const DecodedGeneration& decoded);
 
+  [[nodiscard]] DeltaGroupMembership MembershipOf(const DecodedGeneration& decoded);
+
   TRITONBACKEND_ModelInstance* handle_;
   InstanceObserver observer_;
+  DeltaGroups delta_groups_;
   Engine engine_;                            // Stops before what it reports to is gone,
   std::unique_ptr<GuideQueue> guide_queue_;  // and this before the engine that it feeds. Null: guides are refused.
 };

@@ -7,6 +7,8 @@
 namespace naiad {
 namespace {
 
+constexpr size_t kMaxDeltaGroupBytes = 64;
+
 Status DecodeLogitBias(const RequestContents& contents, std::vector<LogitBias>* biases) {
   std::vector<int32_t> ids;
   std::vector<float> values;
@@ -94,6 +96,20 @@ Status DecodeGuide(ParameterReader& parameters, const StoppingOptions& stopping,
   return Status::Ok();
 }
 
+// Log-probabilities do not fit into the common response, so that a request that wants them is sent its own.
+Status DecodeDeltaGroup(ParameterReader& parameters, const OutputOptions& output,
+                        std::optional<DeltaGroupName>* delta_group) {
+  DeltaGroupName name{.group = parameters.Text("delta_group", ""), .key = parameters.Int32("delta_key", 0)};
+  if (!parameters.Has("delta_group") && !parameters.Has("delta_key")) return Status::Ok();
+  if (!parameters.Has("delta_key")) return Status::InvalidArgument("delta_group needs delta_key");
+  if (name.group.empty() || name.group.size() > kMaxDeltaGroupBytes) {
+    return Status::InvalidArgument("delta_group must have 1 to " + std::to_string(kMaxDeltaGroupBytes) + " bytes");
+  }
+  if (name.key < 0) return Status::InvalidArgument("delta_key must be at least 0");
+  if (!output.log_probs && !output.context_log_probs) *delta_group = std::move(name);
+  return Status::Ok();
+}
+
 Status DecodeStop(ParameterReader& parameters, DecodedGeneration* decoded) {
   if (parameters.Has("sequence_index")) decoded->stop_sequence = parameters.Int32("sequence_index", 0);
   if (Status status = parameters.Finish(); !status.ok()) return status;
@@ -124,9 +140,11 @@ Status DecodeGeneration(const RequestContents& contents, DecodedGeneration* deco
   if (Status status = DecodeTensors(contents, &decoded->request); !status.ok()) return status;
   if (Status status = DecodeOptions(parameters, &decoded->request); !status.ok()) return status;
   const Status guide_status = DecodeGuide(parameters, decoded->request.stopping, &decoded->guide);
+  const Status group_status = DecodeDeltaGroup(parameters, decoded->request.output, &decoded->delta_group);
   // A parameter of a wrong type explains more than the default that was read in its place.
   const Status status = parameters.Finish();
-  return status.ok() ? guide_status : status;
+  if (!status.ok()) return status;
+  return guide_status.ok() ? group_status : guide_status;
 }
 
 namespace {
@@ -142,6 +160,13 @@ ResponseContents Encode(const TokenDelta& delta, int32_t sequence_index) {
 }
 
 }  // namespace
+
+ResponseContents EncodeDeltas(const std::vector<int32_t>& message, int64_t delta_count) {
+  ResponseContents response;
+  response.tensors.push_back(Int32Tensor("output_ids", message, {static_cast<int64_t>(message.size())}));
+  response.numbers.push_back({"delta_count", delta_count});
+  return response;
+}
 
 ResponseContents EncodeDelta(const TokenDelta& delta) { return Encode(delta, delta.sequence_index); }
 

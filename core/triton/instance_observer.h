@@ -21,6 +21,7 @@ class InstanceObserver : public EngineObserver {
   void OnFinished(const FinishedSummary& summary, std::chrono::microseconds total) override {
     metrics_->OnFinished(summary, total);
   }
+  void OnWork(const EngineWork& work) override { metrics_->OnWork(work); }
   void OnPreemption() override { metrics_->OnPreemption(); }
   void OnRejected(ErrorCode code) override { metrics_->OnRejected(code); }
 

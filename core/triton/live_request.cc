@@ -76,10 +76,11 @@ bool LiveRequest::IsCancelled() const {
   return cancelled;
 }
 
-void LiveRequest::Send(const ResponseContents& response) {
-  if (factory_ == nullptr) return;
-  const Status status = SendResponse(factory_, response, 0);
+Status LiveRequest::Send(const ResponseContents& response) {
+  if (factory_ == nullptr) return Status::Internal("the request cannot be answered");
+  Status status = SendResponse(factory_, response, 0);
   if (!status.ok()) LogError("sending a response: " + status.message());
+  return status;
 }
 
 void LiveRequest::Finish(const ResponseContents& response, const ExecutionTimes& times) {

@@ -32,7 +32,8 @@ class LiveRequest {
   // True when the client's stream is gone.
   [[nodiscard]] bool IsCancelled() const;
 
-  void Send(const ResponseContents& response);
+  // Failures are logged, too.
+  Status Send(const ResponseContents& response);
   // Each of these ends the request; exactly one of them, once.
   void Finish(const ResponseContents& response, const ExecutionTimes& times);
   void FinishWithError(const Status& status);              // An error response of Triton's, counted as a failure.

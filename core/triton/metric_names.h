@@ -37,6 +37,7 @@ enum class MetricId : size_t {
   kStepTokens,
   kStepSequences,
   kStepDuration,
+  kEngineSeconds,
   kCount,
 };
 
@@ -78,6 +79,8 @@ inline constexpr std::array<MetricDefinition, kMetricCount> kMetricDefinitions =
     {"naiad_step_tokens", MetricShape::kCounts, "Packed tokens in one run of the model"},
     {"naiad_step_sequences", MetricShape::kCounts, "Sequences in one run of the model"},
     {"naiad_step_duration_seconds", MetricShape::kSeconds, "Time of one step of the engine"},
+    {"naiad_engine_seconds_total", MetricShape::kCounter,
+     "Time of the engine thread by activity: model, sampling, rest; what is missing to a second a second it was idle"},
 }};
 
 }  // namespace naiad

@@ -76,7 +76,8 @@ bool AppliesToEncoders(MetricId id) {
 }
 
 bool HasLabelOfItsOwn(MetricId id) {
-  return id == MetricId::kCacheBlocks || id == MetricId::kRequestSuccess || id == MetricId::kRequestFailure;
+  return id == MetricId::kCacheBlocks || id == MetricId::kEngineSeconds || id == MetricId::kRequestSuccess ||
+         id == MetricId::kRequestFailure;
 }
 
 }  // namespace
@@ -154,6 +155,11 @@ Status ModelMetrics::CreateLabelled(const MetricFamilies& families, const Metric
     Status status = create(MetricId::kCacheBlocks, "state", kStates[index], &cache_blocks_[index]);
     if (!status.ok()) return status;
   }
+  constexpr std::array<std::string_view, kActivities> kActivityNames = {"model", "sampling", "rest"};
+  for (size_t index = 0; kind == EngineKind::kDecoder && index < kActivities; ++index) {
+    Status status = create(MetricId::kEngineSeconds, "activity", kActivityNames[index], &engine_seconds_[index]);
+    if (!status.ok()) return status;
+  }
   for (size_t index = 0; index < kFinishReasons; ++index) {
     const std::string_view reason = FinishReasonName(static_cast<FinishReason>(index));
     Status status = create(MetricId::kRequestSuccess, "finished_reason", reason, &success_[index]);
@@ -176,6 +182,12 @@ void ModelMetrics::OnStep(const StepStats& stats) {
   Get(MetricId::kStepTokens).Observe(stats.tokens);
   Get(MetricId::kStepSequences).Observe(stats.sequences);
   Get(MetricId::kStepDuration).Observe(Seconds(stats.duration));
+}
+
+void ModelMetrics::OnWork(const EngineWork& work) {
+  engine_seconds_[0].Increment(Seconds(work.model));
+  engine_seconds_[1].Increment(Seconds(work.sampling));
+  engine_seconds_[2].Increment(Seconds(work.total - work.model - work.sampling));
 }
 
 void ModelMetrics::OnLoad(const EngineLoad& load) {

@@ -56,6 +56,7 @@ class ModelMetrics : public EngineObserver {
                        std::unique_ptr<ModelMetrics>* metrics);
 
   void OnStep(const StepStats& stats) override;
+  void OnWork(const EngineWork& work) override;
   void OnLoad(const EngineLoad& load) override;
   void OnInterToken(std::chrono::microseconds gap) override;
   void OnFirstToken(std::chrono::microseconds time_to_first_token) override;
@@ -65,6 +66,7 @@ class ModelMetrics : public EngineObserver {
 
  private:
   static constexpr size_t kBlockStates = 3;     // Used, free, cached.
+  static constexpr size_t kActivities = 3;      // Model, sampling, rest.
   static constexpr size_t kFinishReasons = 3;   // FinishReason without kError.
   static constexpr size_t kFailureReasons = 7;  // ErrorCode.
 
@@ -74,6 +76,7 @@ class ModelMetrics : public EngineObserver {
 
   std::array<Metric, kMetricCount> metrics_;  // Those without a label of their own.
   std::array<Metric, kBlockStates> cache_blocks_;
+  std::array<Metric, kActivities> engine_seconds_;
   std::array<Metric, kFinishReasons> success_;
   std::array<Metric, kFailureReasons> failure_;
 };

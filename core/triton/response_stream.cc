@@ -7,22 +7,52 @@
 
 namespace naiad {
 
-ResponseStream::ResponseStream(std::unique_ptr<LiveRequest> live, Clock::time_point arrival)
-    : live_(std::move(live)), arrival_(arrival) {}
+ResponseStream::ResponseStream(std::unique_ptr<LiveRequest> live, Clock::time_point arrival,
+                               DeltaGroupMembership membership)
+    : live_(std::move(live)), arrival_(arrival), membership_(std::move(membership)) {}
 
-void ResponseStream::OnDelta(TokenDelta delta) { live_->Send(EncodeDelta(delta)); }
+bool ResponseStream::Send(const ResponseContents& response) { return live_->Send(response).ok(); }
+
+void ResponseStream::OnDelta(TokenDelta delta) {
+  if (membership_.group == nullptr) {
+    OnDeltaLeft(Send(EncodeDelta(delta)));
+    return;
+  }
+  int32_t& position = positions_.at(static_cast<size_t>(delta.sequence_index));
+  membership_.group->Add(*this, membership_.key, position, delta);
+  position += static_cast<int32_t>(delta.token_ids.size());
+  has_unsent_ = true;
+}
+
+void ResponseStream::OnDeltaLeft(bool is_sent) {
+  has_unsent_ = false;
+  is_delta_lost_ = is_delta_lost_ || !is_sent;
+}
+
+void ResponseStream::OnStepEnd() { FlushOwn(); }
+
+// Only the engine's thread hands out tokens, so that a request that is refused on another never touches the group.
+void ResponseStream::FlushOwn() {
+  if (has_unsent_) membership_.group->Flush();
+}
 
 void ResponseStream::OnFinished(TokenDelta last, const FinishedSummary& summary) {
-  success_ = success_ && summary.reason != FinishReason::kError;
+  FlushOwn();
+  FinishedSummary told = summary;
+  if (is_delta_lost_) {
+    told.reason = FinishReason::kError;
+    told.error = Status::Internal("a response could not be sent");
+  }
+  success_ = success_ && told.reason != FinishReason::kError;
   start_ = std::min(start_, arrival_ + summary.queue);
-  const ResponseContents response = EncodeFinished(last, summary);
+  const ResponseContents response = EncodeFinished(last, told);
   if (summary.is_last) {
     live_->Finish(response, {.success = success_, .start = start_, .end = Clock::now()});
   } else {
-    live_->Send(response);
+    OnDeltaLeft(Send(response));
   }
 }
 
-bool ResponseStream::IsAbandoned() const { return live_->IsCancelled(); }
+bool ResponseStream::IsAbandoned() const { return is_delta_lost_ || live_->IsCancelled(); }
 
 }  // namespace naiad

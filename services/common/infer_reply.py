@@ -1,6 +1,6 @@
 """What comes back from the engine for one request; free of gRPC, so that logic can read it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +12,26 @@ Array = npt.NDArray[Any]
 FINISH_REASON = "finish_reason"
 SEQUENCE_INDEX = "sequence_index"
 NUM_SEQUENCES = "num_return_sequences"
+COMPLETION_TOKENS = "completion_tokens"
+DELTA_GROUP = "delta_group"
+DELTA_KEY = "delta_key"
+DELTA_COUNT = "delta_count"
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class InferReply:
-    """One response: tensors by name (read-only views), parameters by name, and whether it is the request's last."""
+    """One response, or one sequence's part of one: tensors by name (read-only views) and parameters by name.
+
+    Of a generation also its sequence and that one's new tokens. `first_token` is how many of the sequence's tokens came
+    before, None when nothing that it depends on can come late. `final`: it is the request's last.
+    """
 
     outputs: Mapping[str, Array]
     parameters: Mapping[str, ParameterValue]
     final: bool
+    sequence_index: int = 0
+    token_ids: Sequence[int] = ()
+    first_token: int | None = None
 
     def int_parameter(self, name: str) -> int:
         """An integer parameter; 0 when it is absent."""

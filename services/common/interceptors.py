@@ -60,15 +60,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return serve
 
     def _wrap_stream(self, method: str, inner: Callable[..., Any]) -> Callable[..., Any]:
+        """`inner` writes its responses by itself."""
+
         async def serve(request: Any, context: _Context) -> None:
             async def run() -> None:
-                # Written here, not yielded on: a cancelled write then reaches the generator's `finally` at once.
-                responses: Any = inner(_readable(request), context)
-                try:
-                    async for response in responses:
-                        await context.write(response)
-                finally:
-                    await responses.aclose()
+                await inner(_readable(request), context)
 
             await self._observe(method, context, run)
 

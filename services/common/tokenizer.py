@@ -168,17 +168,20 @@ class IncrementalDetokenizer:
 
     def push(self, ids: Sequence[int]) -> str:
         """The text that the ids complete; may be empty."""
-        return "".join(self._push_one(token) for token in ids if token not in self._hidden_ids)
+        return "".join([self.push_one(token) for token in ids])
 
-    def finish(self) -> str:
-        """What is left, with U+FFFD in place of an unfinished character."""
-        return self._take(self._new_text()) if self._held else ""
-
-    def _push_one(self, token: int) -> str:
+    def push_one(self, token: int) -> str:
+        """The text that one id completes; may be empty."""
+        if token in self._hidden_ids:
+            return ""
         self._held.append(token)
         text = self._new_text()
         unfinished = not text or text.endswith(REPLACEMENT)
         return "" if unfinished and len(self._held) < MAX_HELD_TOKENS else self._take(text)
+
+    def finish(self) -> str:
+        """What is left, with U+FFFD in place of an unfinished character."""
+        return self._take(self._new_text()) if self._held else ""
 
     def _take(self, text: str) -> str:
         self._context = self._held

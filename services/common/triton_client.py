@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,9 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from services.common.errors import NaiadError, Reason
 from services.common.infer_reply import (
+    DELTA_COUNT,
+    DELTA_GROUP,
+    DELTA_KEY,
     FINISH_REASON,
     NUM_SEQUENCES,
     SEQUENCE_INDEX,
@@ -25,7 +27,8 @@ from services.common.infer_reply import (
     ParameterValue,
 )
 from services.common.status import error_from_triton
-from services.common.triton_messages import infer_request, read_reply
+from services.common.stream_request import RequestLimits, StreamRequest
+from services.common.triton_messages import infer_request, read_deltas, read_reply
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -39,6 +42,7 @@ FIRST_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 1.0
 CLOSE_GRACE_S = 1.0
 STOP_PARAMETER = "stop"
+_MAX_DELTA_KEY = (1 << 31) - 1
 
 _log = logging.getLogger(__name__)
 
@@ -82,70 +86,6 @@ class TritonChannel:
         await self._channel.close()
 
 
-class StreamRequest:
-    """One request on the stream; replies wait in a bounded buffer. Made by `TritonStream.submit`."""
-
-    def __init__(self, stream: "TritonStream", model: str, request_id: str, max_buffered: int) -> None:
-        self.model = model
-        self.request_id = request_id
-        self._stream = stream
-        self._replies: deque[InferReply] = deque()
-        self._max_buffered = max_buffered
-        self._failure: NaiadError | None = None
-        self._wake = asyncio.Event()
-        self._stopped = False
-        self._stopped_sequences: set[int] = set()
-
-    async def next_replies(self) -> list[InferReply]:
-        """All replies that have come since the last call, at least one. Raises NaiadError when the request failed."""
-        while not self._replies:
-            if self._failure is not None:
-                raise self._failure
-            self._wake.clear()
-            await self._wake.wait()
-        replies = list(self._replies)
-        self._replies.clear()
-        return replies
-
-    def stop(self, sequence_index: int | None = None) -> None:
-        """Asks the engine, once, to end this request, or only one of its sequences; last replies still come.
-
-        Does nothing when the request has ended.
-        """
-        if self._stopped or sequence_index in self._stopped_sequences or not self._stream.is_live(self):
-            return
-        if sequence_index is None:
-            self._stopped = True
-        else:
-            self._stopped_sequences.add(sequence_index)
-        self._stream.send_stop(self, sequence_index)
-
-    def close(self) -> None:
-        """Ends the request if it still runs, and hears no more of it."""
-        self.stop()
-        self._stream.forget(self)
-
-    def deliver(self, reply: InferReply) -> None:
-        """Takes one reply from the stream."""
-        if len(self._replies) >= self._max_buffered:
-            self.close()
-            self._replies.clear()
-            self.fail(NaiadError(Reason.OVERLOADED, "the client reads too slowly"))
-            return
-        self._replies.append(reply)
-        self._wake.set()
-
-    def fail(self, error: NaiadError) -> None:
-        """Ends the request with `error`, after the replies that already came."""
-        self._failure = error
-        self._wake.set()
-
-    @property
-    def stopped(self) -> bool:
-        """Whether a stop message was sent."""
-        return self._stopped or bool(self._stopped_sequences)
-
-
 class TritonStream:
     """One long-lived ModelStreamInfer, shared by all generations of this process and told apart by request id."""
 
@@ -154,7 +94,9 @@ class TritonStream:
         self._max_buffered = max_buffered
         self._id_prefix = uuid.uuid4().hex[:12]  # ids must be unique over all processes that share Triton
         self._next_number = 0
+        self._group = ""  # a new one for each stream: a response may be sent with any of the group's requests
         self._live: dict[str, StreamRequest] = {}
+        self._live_by_key: dict[int, StreamRequest] = {}
         self._outbox: asyncio.Queue[Any] | None = None  # None while there is no stream
         self._task: asyncio.Task[None] | None = None
         self._retry_now = asyncio.Event()
@@ -185,11 +127,12 @@ class TritonStream:
         if self._outbox is None:
             raise unavailable()
         self._next_number += 1
-        # Each step brings a reply for every sequence.
-        max_buffered = self._max_buffered * int(parameters.get(NUM_SEQUENCES, 1))
-        request = StreamRequest(self, model, f"{self._id_prefix}-{self._next_number}", max_buffered)
-        self._outbox.put_nowait(infer_request(model, request.request_id, inputs, parameters))
-        self._live[request.request_id] = request
+        limits = RequestLimits(int(parameters.get(NUM_SEQUENCES, 1)), self._max_buffered)
+        key = self._next_number & _MAX_DELTA_KEY
+        request = StreamRequest(self, model, f"{self._id_prefix}-{self._next_number}", key, limits)
+        grouped = {**parameters, DELTA_GROUP: self._group, DELTA_KEY: key}
+        self._outbox.put_nowait(infer_request(model, request.request_id, inputs, grouped))
+        self._live[request.request_id] = self._live_by_key[key] = request
         return request
 
     def is_live(self, request: StreamRequest) -> bool:
@@ -206,7 +149,8 @@ class TritonStream:
 
     def forget(self, request: StreamRequest) -> None:
         """Drops whatever still comes for `request`."""
-        self._live.pop(request.request_id, None)
+        if self._live.pop(request.request_id, None) is not None:
+            self._live_by_key.pop(request.key, None)
 
     def fail_all(self, error: NaiadError) -> None:
         """Ends all requests in flight with `error`, and tells the engine in case it still listens."""
@@ -251,6 +195,7 @@ class TritonStream:
         """One stream from opening to break; whether Triton answered on it."""
         outbox: asyncio.Queue[Any] = asyncio.Queue()
         call = self._channel.stub.ModelStreamInfer()
+        self._group = uuid.uuid4().hex
         self._outbox = outbox
         writer = asyncio.create_task(_write_all(call, outbox))
         answered = False
@@ -274,6 +219,9 @@ class TritonStream:
         return answered
 
     def _dispatch(self, response: Any) -> None:
+        if DELTA_COUNT in response.infer_response.parameters:
+            self._dispatch_deltas(response.infer_response)
+            return
         request = self._live.get(response.infer_response.id)
         if request is None:
             if response.error_message and not response.infer_response.id:
@@ -294,12 +242,22 @@ class TritonStream:
         finish_reason = reply.parameters.get(FINISH_REASON)
         if reply.final and finish_reason is None and request.stopped and not reply.outputs:
             return  # the answer to a stop message of ours; the request's own last reply is still to come
-        if reply.final:
-            self.forget(request)
         if finish_reason == "error":
+            if reply.final:
+                self.forget(request)
             request.fail(self._reported_error(reply))
         else:
             request.deliver(reply)
+
+    def _dispatch_deltas(self, response: Any) -> None:
+        """New tokens of many requests; the one whose id the response has may be none of them."""
+        try:
+            for key, reply in read_deltas(response):
+                request = self._live_by_key.get(key)
+                if request is not None:
+                    request.deliver(reply)
+        except ValueError as error:
+            self.fail_all(NaiadError(Reason.INTERNAL, f"unreadable response of Triton: {error}"))
 
     def _reported_error(self, reply: InferReply) -> NaiadError:
         name, message = str(reply.parameters.get("error_code", "")), str(reply.parameters.get("error_message", ""))

@@ -1,15 +1,26 @@
 """Triton's infer messages: build requests from numpy arrays, read tensors and parameters from responses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from tritonclient.grpc import service_pb2
 
-from services.common.infer_reply import Array, InferReply, ParameterValue
+from services.common.infer_reply import (
+    COMPLETION_TOKENS,
+    DELTA_COUNT,
+    FINISH_REASON,
+    SEQUENCE_INDEX,
+    Array,
+    InferReply,
+    ParameterValue,
+)
 
 _DATATYPES: dict[str, np.dtype[Any]] = {"INT32": np.dtype("<i4"), "INT64": np.dtype("<i8"), "FP32": np.dtype("<f4")}
 _NAMES = {dtype: name for name, dtype in _DATATYPES.items()}
+OUTPUT_IDS = "output_ids"
+_DELTA_HEAD_LENGTH = 4  # key, sequence index, tokens before, tokens
+_NOTHING: dict[str, Any] = {}
 
 
 def infer_request(
@@ -57,4 +68,26 @@ def read_reply(response: Any) -> InferReply:
         if kind is not None:
             parameters[name] = getattr(parameter, kind)
     final = bool(parameters.pop("triton_final_response", False))
-    return InferReply(outputs, parameters, final)
+    reply = InferReply(outputs, parameters, final, int(parameters.get(SEQUENCE_INDEX, 0)))
+    if OUTPUT_IDS in outputs:
+        reply.token_ids = outputs[OUTPUT_IDS].tolist()
+    if FINISH_REASON in parameters:
+        reply.first_token = reply.int_parameter(COMPLETION_TOKENS) - len(reply.token_ids)
+    return reply
+
+
+def read_deltas(response: Any) -> Iterator[tuple[int, InferReply]]:
+    """Keys of requests and the new tokens of one sequence of each, of a response with DELTA_COUNT.
+
+    Raises ValueError when it contradicts itself.
+    """
+    count: int = response.parameters[DELTA_COUNT].int64_param
+    numbers: list[int] = np.frombuffer(b"".join(response.raw_output_contents), _DATATYPES["INT32"]).tolist()
+    begin = count * _DELTA_HEAD_LENGTH
+    if begin + sum(numbers[3:begin:_DELTA_HEAD_LENGTH]) != len(numbers):
+        raise ValueError(f"{count} deltas do not make {len(numbers)} numbers")
+    for head in range(0, begin, _DELTA_HEAD_LENGTH):
+        key, sequence_index, first_token, tokens = numbers[head : head + _DELTA_HEAD_LENGTH]
+        end = begin + tokens
+        yield key, InferReply(_NOTHING, _NOTHING, False, sequence_index, numbers[begin:end], first_token)
+        begin = end

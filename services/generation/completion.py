@@ -33,7 +33,7 @@ class CompletionReader:
         """What the replies add. After a stop text nothing is added any more."""
         delta = Delta(self.index)
         for reply in replies:
-            if self.finished is None and "output_ids" in reply.outputs:
+            if self.finished is None and reply.token_ids:
                 self._read_tokens(reply, delta)
             if FINISH_REASON in reply.parameters:
                 self.last_reply = reply
@@ -42,8 +42,7 @@ class CompletionReader:
         return delta
 
     def _read_tokens(self, reply: InferReply, delta: Delta) -> None:
-        ids: list[int] = reply.outputs["output_ids"].tolist()
-        for row, token in enumerate(ids):
+        for row, token in enumerate(reply.token_ids):
             self._show_held_token(delta)
             if self.finished is not None:
                 return
@@ -56,7 +55,7 @@ class CompletionReader:
                 # Whether it stopped the completion or was passed over is known with the next token or the end.
                 self._held_stop_token = token
             else:
-                self._show(self._detokenizer.push((token,)), delta)
+                self._show(self._detokenizer.push_one(token), delta)
             if self.finished is not None:
                 return
 
@@ -71,7 +70,7 @@ class CompletionReader:
     def _show_held_token(self, delta: Delta) -> None:
         if self._held_stop_token is not None:
             token, self._held_stop_token = self._held_stop_token, None
-            self._show(self._detokenizer.push((token,)), delta)
+            self._show(self._detokenizer.push_one(token), delta)
 
     def _show(self, text: str, delta: Delta) -> None:
         matched = self._matcher.push(text)

@@ -4,16 +4,16 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import numpy as np
+from prometheus_client import Histogram
 
 from services.common.admission import Admission
 from services.common.call import Call
 from services.common.errors import NaiadError, Reason, invalid_field
-from services.common.infer_reply import SEQUENCE_INDEX, Array, InferReply
+from services.common.infer_reply import Array, InferReply
 from services.common.metrics import FrontendMetrics
 from services.common.registry import ModelEntry, Task
 from services.common.text_models import TextModel, TextModels
@@ -42,6 +42,8 @@ from services.generation.parameters import (
 )
 
 Validate = Callable[[ModelEntry], Generation]
+# Takes one event; the next one comes when it is done.
+Emit = Callable[[Event], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -73,18 +75,20 @@ class GenerationLogic:
             wanted = generation.sampling.n
             return generation
 
-        run = _Run(self, model_name, validated, call)
-        async with aclosing(run.events()) as events:
-            async for event in events:
-                if isinstance(event, Delta):
-                    completion = completions.setdefault(event.index, _empty(event.index))
-                    completion.text += event.text
-                    completion.token_ids += event.token_ids
-                    completion.logprobs += event.logprobs
-                elif isinstance(event, Finished):
-                    completions.setdefault(event.index, _empty(event.index)).finished = event
-                elif isinstance(event, Summary):
-                    summary = event
+        async def collect(event: Event) -> None:
+            nonlocal summary
+            if isinstance(event, Delta):
+                completion = completions.setdefault(event.index, _empty(event.index))
+                completion.text += event.text
+                completion.token_ids += event.token_ids
+                completion.logprobs += event.logprobs
+            elif isinstance(event, Finished):
+                completions.setdefault(event.index, _empty(event.index)).finished = event
+            elif isinstance(event, Summary):
+                summary = event
+
+        run = _Run(self, model_name, validated, call, collect)
+        await run.execute()
         if summary is None:
             raise AssertionError("a run that does not fail ends with its summary")
         mean_logprobs = run.mean_logprobs()
@@ -94,9 +98,9 @@ class GenerationLogic:
             completion.index = index
         return GenerationResult(chosen, summary)
 
-    def stream(self, model_name: str, validate: Validate, call: Call) -> AsyncGenerator[Event, None]:
-        """Events as they come. Closing the generator ends the work in the engine within a step."""
-        return _Run(self, model_name, validate, call).events()
+    async def stream(self, model_name: str, validate: Validate, call: Call, emit: Emit) -> None:
+        """Emits events as they come. Cancelling it ends the work in the engine within a step. Raises NaiadError."""
+        await _Run(self, model_name, validate, call, emit).execute()
 
     async def prepare(self, model: TextModel, prompt: Prompt, max_context_tokens: int) -> PreparedPrompt:
         """Token ids of the prompt. Raises INVALID_FIELD when it is empty or longer than the context."""
@@ -124,18 +128,20 @@ def _empty(index: int) -> Completion:
 class _Run:
     """One request from arrival to summary."""
 
-    def __init__(self, logic: GenerationLogic, model_name: str, validate: Validate, call: Call) -> None:
+    def __init__(self, logic: GenerationLogic, model_name: str, validate: Validate, call: Call, emit: Emit) -> None:
         self._logic = logic
         self._model_name = model_name
         self._validate = validate
         self._call = call
+        self._emit = emit
         self._metrics = logic.metrics
+        self._inter_token_latency: Histogram  # of this model; known once the model is
         self._readers: list[CompletionReader] = []
         self._last_token_s: dict[int, float] = {}
         self._time_to_first_token_s = 0.0
 
-    async def events(self) -> AsyncGenerator[Event, None]:
-        """Started, deltas, finisheds, summary."""
+    async def execute(self) -> None:
+        """Emits Started, deltas, finisheds, summary."""
         with self._logic.admission.request():
             model = await self._logic.models.get(self._model_name, Task.GENERATE)
             generation = self._validate(model.entry)
@@ -144,32 +150,27 @@ class _Run:
             cost = len(prompt.ids) + max_tokens * generation.sampling.best_of
             self._call.log_fields.update(prompt_tokens=len(prompt.ids), max_tokens=max_tokens)
             with self._logic.admission.cost(cost):
-                async with aclosing(self._run(model, generation, prompt, max_tokens)) as events:
-                    async for event in events:
-                        yield event
+                await self._run(model, generation, prompt, max_tokens)
 
-    async def _run(
-        self, model: TextModel, generation: Generation, prompt: PreparedPrompt, max_tokens: int
-    ) -> AsyncGenerator[Event, None]:
+    async def _run(self, model: TextModel, generation: Generation, prompt: PreparedPrompt, max_tokens: int) -> None:
         self._readers = self._make_readers(model, generation, prompt)
+        self._inter_token_latency = self._metrics.inter_token_latency.labels(self._model_name)
         request = self._submit(generation, prompt, max_tokens) if max_tokens > 0 else None
         try:
-            yield Started(len(prompt.ids))
+            await self._emit(Started(len(prompt.ids)))
             if generation.wanted.echo:
                 echo = prompt.text
                 if echo is None:
                     echo = model.tokenizer.decode(prompt.ids.tolist(), skip_special_tokens=False)
                 for reader in self._readers:
-                    yield Delta(reader.index, echo)
+                    await self._emit(Delta(reader.index, echo))
             if request is None:
                 for reader in self._readers:
                     reader.finished = Finished(reader.index, FinishReason.LENGTH)
-                    yield reader.finished
+                    await self._emit(reader.finished)
             else:
-                async with aclosing(self._follow(request)) as events:
-                    async for event in events:
-                        yield event
-            yield self._summary(len(prompt.ids), generation.model)
+                await self._follow(request)
+            await self._emit(self._summary(len(prompt.ids), generation.model))
         except NaiadError as error:
             named = with_field(error, generation)
             raise named from (None if named is error else error)
@@ -186,36 +187,50 @@ class _Run:
         inputs = engine_inputs(prompt.ids, generation)
         return self._logic.engine.submit(generation.model, inputs, engine_parameters(generation, max_tokens, seed))
 
-    async def _follow(self, request: EngineRequest) -> AsyncGenerator[Event, None]:
+    async def _follow(self, request: EngineRequest) -> None:
+        deadline_s = self._call.deadline_s
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                ended = await self._follow_texts(request)
+        except TimeoutError:
+            request.close()
+            raise NaiadError(Reason.DEADLINE_EXCEEDED, "the deadline has passed") from None
+        # The texts are whole; only the engine's timings may be missing.
+        with contextlib.suppress(NaiadError, TimeoutError):
+            async with asyncio.timeout_at(deadline_s):
+                while not ended:
+                    replies = await request.next_replies()
+                    ended = replies[-1].final
+                    for reader, own_replies in self._routed(replies):
+                        reader.read(own_replies)
+
+    async def _follow_texts(self, request: EngineRequest) -> bool:
+        """Until all completions have finished; whether the engine has ended the request, too."""
         ended = False
         while any(reader.finished is None for reader in self._readers):
             if ended:
                 raise NaiadError(Reason.INTERNAL, "the engine ended the request before all of its completions")
-            replies = await self._next(request)
+            replies = await request.next_replies()
             ended = replies[-1].final
             for reader, own_replies in self._routed(replies):
-                for event in self._advance(request, reader, own_replies):
-                    yield event
-        with contextlib.suppress(NaiadError):  # the texts are whole; only the engine's timings may be missing
-            while not ended:
-                replies = await self._next(request)
-                ended = replies[-1].final
-                for reader, own_replies in self._routed(replies):
-                    reader.read(own_replies)
+                if reader.finished is None:
+                    await self._advance(request, reader, own_replies)
+                else:
+                    reader.read(own_replies)  # for its last reply: nothing is shown any more
+        return ended
 
     def _routed(self, replies: list[InferReply]) -> list[tuple[CompletionReader, list[InferReply]]]:
         """The replies of each completion, in the order of their first."""
+        if len(replies) == 1 and 0 <= replies[0].sequence_index < len(self._readers):
+            return [(self._readers[replies[0].sequence_index], replies)]
         groups: dict[int, list[InferReply]] = {}
         for reply in replies:
-            groups.setdefault(reply.int_parameter(SEQUENCE_INDEX), []).append(reply)
+            groups.setdefault(reply.sequence_index, []).append(reply)
         if not all(0 <= index < len(self._readers) for index in groups):
             raise NaiadError(Reason.INTERNAL, f"the engine answered for completions {sorted(groups)}")
         return [(self._readers[index], group) for index, group in groups.items()]
 
-    def _advance(self, request: EngineRequest, reader: CompletionReader, replies: list[InferReply]) -> Iterator[Event]:
-        if reader.finished is not None:
-            reader.read(replies)  # for its last reply: nothing is shown any more
-            return
+    async def _advance(self, request: EngineRequest, reader: CompletionReader, replies: list[InferReply]) -> None:
         before = reader.completion_tokens
         delta = reader.read(replies)
         if reader.completion_tokens > before:
@@ -224,18 +239,10 @@ class _Run:
             others_go_on = any(other.finished is None for other in self._readers)
             request.stop(reader.index if others_go_on else None)
         if delta.text or delta.token_ids or delta.logprobs:
-            yield delta
+            await self._emit(delta)
         if reader.finished is not None:
             self._metrics.request_success.labels(self._model_name, reader.finished.reason.value).inc()
-            yield reader.finished
-
-    async def _next(self, request: EngineRequest) -> list[InferReply]:
-        try:
-            async with asyncio.timeout_at(self._call.deadline_s):
-                return await request.next_replies()
-        except TimeoutError:
-            request.close()
-            raise NaiadError(Reason.DEADLINE_EXCEEDED, "the deadline has passed") from None
+            await self._emit(reader.finished)
 
     def _observe_tokens(self, index: int, tokens: int) -> None:
         now_s = time.monotonic()
@@ -245,9 +252,8 @@ class _Run:
             self._time_to_first_token_s = max(self._time_to_first_token_s, first_s)
             self._metrics.time_to_first_token.labels(self._model_name).observe(first_s)
         else:
-            histogram = self._metrics.inter_token_latency.labels(self._model_name)
             for _ in range(tokens):
-                histogram.observe((now_s - last_token_s) / tokens)
+                self._inter_token_latency.observe((now_s - last_token_s) / tokens)
         self._last_token_s[index] = now_s
 
     def mean_logprobs(self) -> dict[int, float]:

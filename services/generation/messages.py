@@ -31,10 +31,7 @@ def stream_message(event: Event, request_id: str) -> pb.GenerateStreamResponse:
         started = pb.StreamStarted(request_id=request_id, prompt_tokens=event.prompt_tokens)
         return pb.GenerateStreamResponse(started=started)
     if isinstance(event, Delta):
-        delta = pb.StreamDelta(
-            index=event.index, text=event.text, token_ids=event.token_ids, logprobs=map(_position, event.logprobs)
-        )
-        return pb.GenerateStreamResponse(delta=delta)
+        return _delta_message(event)
     if isinstance(event, Finished):
         finished = pb.StreamFinished(
             index=event.index, finish_reason=_REASONS[event.reason], stop_match=_stop_match(event)
@@ -42,6 +39,19 @@ def stream_message(event: Event, request_id: str) -> pb.GenerateStreamResponse:
         return pb.GenerateStreamResponse(finished=finished)
     summary = pb.StreamSummary(usage=_usage(event.usage), timings=_timings(event.timings))
     return pb.GenerateStreamResponse(summary=summary)
+
+
+def _delta_message(event: Delta) -> pb.GenerateStreamResponse:
+    message = pb.GenerateStreamResponse()
+    delta = message.delta  # filled in place: there is one for each token
+    delta.SetInParent()
+    delta.index = event.index
+    delta.text = event.text
+    if event.token_ids:
+        delta.token_ids.extend(event.token_ids)
+    if event.logprobs:
+        delta.logprobs.extend(map(_position, event.logprobs))
+    return message
 
 
 def generate_message(result: GenerationResult) -> pb.GenerateResponse:

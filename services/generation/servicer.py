@@ -1,8 +1,7 @@
 """naiad.v1.GenerationService over gRPC: messages in, logic, messages out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -12,6 +11,7 @@ from naiad.v1 import generation_pb2_grpc
 from services.common.call import current_call
 from services.common.model_info import model_info
 from services.common.registry import Task
+from services.generation.events import Event
 from services.generation.logic import GenerationLogic
 from services.generation.messages import generate_message, score_message, stream_message
 from services.generation.scoring import score, score_model
@@ -33,15 +33,15 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         result = await self._logic.generate(request.model, lambda entry: read_generation(request, entry), call)
         return generate_message(result)
 
-    async def GenerateStream(
-        self, request: pb.GenerateStreamRequest, context: _Context
-    ) -> AsyncIterator[pb.GenerateStreamResponse]:
+    # It writes by itself: a generator would cost each token more, and see a cancelled write only when it is closed.
+    async def GenerateStream(self, request: pb.GenerateStreamRequest, context: _Context) -> None:  # type: ignore[override]
         call = current_call()
         call.log_fields.update(model=request.model[:100])
-        stream = self._logic.stream(request.model, lambda entry: read_generation(request, entry), call)
-        async with aclosing(stream) as events:
-            async for event in events:
-                yield stream_message(event, call.request_id)
+
+        def write(event: Event) -> Awaitable[None]:
+            return context.write(stream_message(event, call.request_id))
+
+        await self._logic.stream(request.model, lambda entry: read_generation(request, entry), call, write)
 
     async def Score(self, request: pb.ScoreRequest, context: _Context) -> pb.ScoreResponse:
         call = current_call()

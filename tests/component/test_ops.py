@@ -248,3 +248,65 @@ def test_a_linear_layer_refuses_rows_of_another_width(tmp_path: Path, ops_librar
     session = _linear_session(tmp_path, ops_library, 65, packed, K=64, N=16, bits=4)
     with pytest.raises(Exception, match="input is 65 wide; expected 64"):
         session.run(None, {"x": np.ones((2, 65), np.float32)})
+
+
+def _run(tmp_path: Path, ops_library: Path, graph: GraphBuilder, outputs: Sequence[str], feeds: dict[str, Any]) -> Any:
+    model = graph.model("one")
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, FLOAT, None) for name in outputs)
+    (tmp_path / "1").mkdir(exist_ok=True)
+    onnx.save(model, tmp_path / "1" / "model.onnx")
+    return _session(tmp_path, ops_library).run(list(outputs), feeds)
+
+
+def test_a_linear_layer_normalises_what_it_multiplies_and_adds_the_residual(tmp_path: Path, ops_library: Path) -> None:
+    random = np.random.default_rng(9)
+    packed = pack(random.normal(size=(96, 40)).astype(np.float32), 8)
+    gain = random.normal(size=96).astype(np.float32)
+    x, residual = (random.normal(size=(5, width)).astype(np.float32) for width in (96, 40))
+    graph = GraphBuilder()
+    inputs = [graph.input("x", FLOAT, ["rows", 96]), graph.constant(packed.packed, np.uint8), ""]
+    inputs += [graph.constant(gain, np.float32), graph.input("residual", FLOAT, ["rows", 40])]
+    sizes = {"K": 96, "N": 40, "bits": 8, "factor": packed.factor, "gated": 0, "epsilon": 0.01}
+    graph.naiad_node("Linear", inputs, ["y"], **sizes)
+    (y,) = _run(tmp_path, ops_library, graph, ["y"], {"x": x, "residual": residual})
+    normalised = x / np.sqrt((x * x).mean(axis=1, keepdims=True) + 0.01) * gain
+    np.testing.assert_allclose(y, normalised @ unpack(packed, 96, 40, 8) + residual, atol=0.4)
+
+
+@pytest.mark.parametrize("angles", [0, 2, 4])
+def test_attention_takes_query_key_and_value_apart_or_in_one_and_turns_them(
+    tmp_path: Path, ops_library: Path, angles: int
+) -> None:
+    random = np.random.default_rng(10)
+    query, key, value = (random.normal(size=(1, 7, width)).astype(np.float32) for width in (32, 16, 16))
+    phase = random.uniform(-3, 3, (1, 7, angles)).astype(np.float32)
+    cos, sin = np.cos(phase), np.sin(phase)
+
+    def turned(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        heads = rows.reshape(7, -1, 8).copy()
+        first, second = heads[..., :angles].copy(), heads[..., angles : 2 * angles].copy()
+        heads[..., :angles] = first * cos[0, :, None] - second * sin[0, :, None]
+        heads[..., angles : 2 * angles] = second * cos[0, :, None] + first * sin[0, :, None]
+        return heads.reshape(1, 7, -1)
+
+    def attend(parts: list[npt.NDArray[np.float32] | None], rotates: bool) -> Any:
+        graph = GraphBuilder()
+        inputs = ["" if part is None else graph.constant(part, np.float32) for part in parts]
+        inputs += [graph.input(f"{kind}_cache", FLOAT, ["blocks", 2, 4, 8]) for kind in ("key", "value")]
+        inputs += [graph.constant(ints, np.int32) for ints in ([0, 7], [0], [[1, 0]])]
+        inputs += [graph.constant(part, np.float32) for part in (cos, sin)] if rotates else []
+        outputs = ["output", "key_cache_out", "value_cache_out"]
+        attributes = {"num_heads": 4, "kv_num_heads": 2, "scale": 0.3, "softcap": 0.0, "local_window_size": -1}
+        graph.naiad_node("PagedAttention", inputs, outputs, **attributes)
+        caches = {f"{kind}_cache": np.zeros((2, 2, 4, 8), np.float32) for kind in ("key", "value")}
+        return _run(tmp_path, ops_library, graph, outputs, caches)
+
+    expected = attend([turned(query), turned(key), value], rotates=False)
+    apart = attend([query, key, value], rotates=angles > 0)
+    packed = attend([np.concatenate([query, key, value], axis=-1), None, None], rotates=angles > 0)
+    for got in (apart, packed):
+        assert got[0].shape == (1, 7, 32)
+        for ours, theirs in zip(got, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(packed, apart, strict=True):
+        np.testing.assert_array_equal(ours, theirs)

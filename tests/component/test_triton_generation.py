@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.component.conftest import DECODER
+from services.common.stream_request import StreamRequest
+from services.common.triton_client import TritonChannel, TritonStream
+from tests.component.conftest import DECODER, SLOW_DECODER
 from tests.support.triton import TritonServer
 from tests.support.triton_stream import (
     InferStream,
@@ -17,7 +21,7 @@ from tests.support.triton_stream import (
     parameters_of,
     stop_message,
 )
-from tests.synthetic.make_decoder import expected_logits, expected_tokens
+from tests.synthetic.make_decoder import DecoderSpec, expected_logits, expected_tokens
 
 pytestmark = pytest.mark.component
 
@@ -169,3 +173,79 @@ async def test_a_prompt_can_be_scored_without_any_new_token(triton: TritonServer
     np.testing.assert_allclose(result.joined("context_log_probs"), rows[range(5), prompt[1:]], atol=1e-4)
     assert result.joined("context_top_ids").shape == (5, 2)
     assert result.joined("context_top_values").shape == (5, 2)
+
+
+class CountingStream(TritonStream):
+    """Notes how many tokens came in each response for many."""
+
+    def __init__(self, channel: TritonChannel) -> None:
+        super().__init__(channel, max_buffered=1000)
+        self.delta_counts: list[int] = []
+
+    def _dispatch_deltas(self, response: Any) -> None:
+        self.delta_counts.append(response.parameters["delta_count"].int64_param)
+        super()._dispatch_deltas(response)
+
+
+@pytest.fixture
+async def service_stream(triton: TritonServer) -> AsyncIterator[CountingStream]:
+    channel = TritonChannel(triton.grpc_address, retry_after_ms=500)
+    stream = CountingStream(channel)
+    stream.start()
+    await asyncio.sleep(0)  # its task opens it
+    yield stream
+    await stream.close()
+    await channel.close()
+
+
+async def _sequences(request: StreamRequest, stop_after: int | None) -> dict[int, list[int]]:
+    """The tokens of each sequence; checks that no reply was missed, doubled or out of its order."""
+    tokens: dict[int, list[int]] = {}
+    ended = False
+    while not ended:
+        for reply in await request.next_replies():
+            own = tokens.setdefault(reply.sequence_index, [])
+            assert reply.first_token == len(own)
+            own += reply.token_ids
+            assert "finish_reason" not in reply.parameters or reply.parameters["completion_tokens"] == len(own)
+            ended |= reply.final
+        if stop_after is not None and sum(map(len, tokens.values())) >= stop_after:
+            request.stop()
+    return tokens
+
+
+@pytest.mark.parametrize(("model", "spec"), [("decoder", DECODER), ("slow", SLOW_DECODER)])
+async def test_tokens_that_requests_send_for_each_other_are_those_that_each_gets_alone(
+    service_stream: CountingStream, model: str, spec: DecoderSpec
+) -> None:
+    random = np.random.default_rng(5)
+    prompts = [random.integers(1, 64, int(random.integers(1, 40))).tolist() for _ in range(24)]
+    lengths = [int(random.integers(1, 60)) for _ in prompts]
+    stops = [int(random.integers(1, 30)) if index % 4 == 3 else None for index in range(24)]
+
+    async def run(index: int) -> dict[int, list[int]]:
+        await asyncio.sleep(index * 0.002)  # so that they begin and end in different steps
+        parameters = {"request_output_len": lengths[index], "num_return_sequences": 1 + index % 3, "ignore_eos": True}
+        inputs = {"input_ids": np.array(prompts[index], np.int32)}
+        return await _sequences(service_stream.submit(model, inputs, parameters), stops[index])
+
+    async with asyncio.timeout(60):
+        answers = await asyncio.gather(*map(run, range(24)))
+    for index, sequences in enumerate(answers):
+        wanted = expected_tokens(spec, prompts[index], lengths[index], ignore_eos=True)
+        assert set(sequences) == set(range(1 + index % 3))
+        for tokens in sequences.values():
+            assert tokens == (wanted if stops[index] is None else wanted[: len(tokens)])
+    assert max(service_stream.delta_counts) > 1
+    assert service_stream.live_requests == 0
+
+
+async def test_a_request_that_left_still_carries_the_tokens_of_others(service_stream: CountingStream) -> None:
+    inputs = {"input_ids": np.array([1, 2, 3], np.int32)}
+    first = service_stream.submit("slow", inputs, {"request_output_len": 1000, "ignore_eos": True})
+    await first.next_replies()
+    second = service_stream.submit("slow", inputs, {"request_output_len": 30, "ignore_eos": True})
+    service_stream.forget(first)  # its responses go on: no stop message was sent
+    async with asyncio.timeout(60):
+        assert await _sequences(second, None) == {0: expected_tokens(SLOW_DECODER, [1, 2, 3], 30, ignore_eos=True)}
+    service_stream.send_stop(first)

@@ -43,6 +43,7 @@ DECODER_SERIES = [
     "naiad_step_tokens_count",
     "naiad_step_sequences_count",
     "naiad_step_duration_seconds_count",
+    "naiad_engine_seconds_total",
 ]
 ENCODER_SERIES = [
     "naiad_num_requests_running",
@@ -98,6 +99,9 @@ async def test_requests_move_the_metrics_of_the_contract_and_tritons_own(quiet_t
     assert slow["naiad_time_to_first_token_seconds_count", ""] == 2
     assert slow["naiad_inter_token_latency_seconds_count", ""] >= 4
     assert slow["naiad_step_tokens_sum", ""] >= 9
+    in_model_s = slow["naiad_engine_seconds_total", "activity=model"]
+    assert 0 < in_model_s <= slow["naiad_step_duration_seconds_sum", ""]
+    assert slow["naiad_engine_seconds_total", "activity=rest"] > 0
     assert slow["naiad_kv_cache_blocks", "state=used"] == 0
     assert slow["nv_inference_request_success", ""] == 2
     assert sum(value for (name, _), value in slow.items() if name == "nv_inference_request_failure") == 1

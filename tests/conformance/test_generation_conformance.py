@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.support.engine_metrics import EngineMetrics
-from tests.support.models import demo_model, kv_block_bytes, linked_models
+from tests.support.models import exact_chat, kv_block_bytes, linked_models
 from tests.support.seeds import sequence_seed
 from tests.support.transformers_reference import CLEAR_MARGIN, TransformersReference
 from tests.support.triton import TritonServer, run_triton
@@ -62,7 +62,7 @@ class Case:
 @pytest.fixture(scope="module")
 def triton() -> Iterator[TritonServer]:
     """`chat` with several step budgets, and with a KV cache that two requests overfill."""
-    tight = {"kv_cache_bytes": str(_TIGHT_CACHE_BLOCKS * kv_block_bytes(demo_model("chat"))), "max_draft_tokens": "8"}
+    tight = {"kv_cache_bytes": str(_TIGHT_CACHE_BLOCKS * kv_block_bytes(exact_chat())), "max_draft_tokens": "8"}
     with linked_models({**VARIANTS, "tight": tight}) as repository, run_triton(repository) as server:
         yield server
 

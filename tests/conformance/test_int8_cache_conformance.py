@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.support.engine_metrics import EngineMetrics
-from tests.support.models import demo_model, give_int8_cache, kv_block_bytes, link_model, linked_models
+from tests.support.models import exact_chat, give_int8_cache, kv_block_bytes, link_model, linked_models
 from tests.support.transformers_reference import CLEAR_MARGIN, TransformersReference
 from tests.support.triton import TritonServer, run_triton
 from tests.support.triton_stream import Generation, InferStream, Parameter
@@ -48,7 +48,7 @@ def triton() -> Iterator[TritonServer]:
     with linked_models({"roomy": {"kv_cache_bytes": str(32 << 20)}}) as repository:
         give_int8_cache(repository / "roomy")
         tight = {"kv_cache_bytes": str(TIGHT_BLOCKS * kv_block_bytes(repository / "roomy")), "max_step_tokens": "16"}
-        give_int8_cache(link_model(demo_model("chat"), repository, "tight", tight))
+        give_int8_cache(link_model(exact_chat(), repository, "tight", tight))
         with run_triton(repository) as server:
             yield server
 
@@ -106,7 +106,7 @@ async def test_alone_and_in_any_company(triton: TritonServer, prompts: list[list
 async def test_it_is_the_8_bit_cache_and_it_knows_what_the_float_cache_knows(
     triton: TritonServer, prompts: list[list[int]], transformers_reference: TransformersReference
 ) -> None:
-    block_bytes = kv_block_bytes(demo_model("chat"))
+    block_bytes = kv_block_bytes(exact_chat())
     metrics = EngineMetrics.parse(triton.metrics(), "roomy")
     blocks = sum(metrics.blocks(state) for state in ("used", "free", "cached"))
     assert blocks > 3.5 * (32 << 20) // block_bytes

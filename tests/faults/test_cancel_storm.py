@@ -16,7 +16,7 @@ from naiad.v1 import generation_pb2, generation_pb2_grpc
 
 from tests.e2e.test_metrics import total
 from tests.support.engine_metrics import scrape
-from tests.support.models import demo_repository
+from tests.support.models import exact_repository
 from tests.support.stack import Stack, running_stack
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -27,7 +27,7 @@ CLIENTS = 24
 
 @pytest.fixture
 def own_stack(tmp_path: Path) -> Iterator[Stack]:
-    with running_stack(demo_repository(), tmp_path) as running:
+    with running_stack(exact_repository(), tmp_path) as running:
         yield running
 
 

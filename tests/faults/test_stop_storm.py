@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.support.engine_metrics import EngineMetrics
-from tests.support.models import demo_model, kv_block_bytes, linked_models
+from tests.support.models import exact_chat, kv_block_bytes, linked_models
 from tests.support.traffic import TrafficShape, random_jobs, run_jobs
 from tests.support.triton import TritonServer, run_triton
 from tests.support.triton_stream import InferStream
@@ -45,7 +45,7 @@ def _synthetic_server(folder: Path) -> Iterator[TritonServer]:
 
 @contextmanager
 def _chat_server() -> Iterator[TritonServer]:
-    tight = {"kv_cache_bytes": str(40 * kv_block_bytes(demo_model("chat")))}
+    tight = {"kv_cache_bytes": str(40 * kv_block_bytes(exact_chat()))}
     with linked_models({"decoder": tight}) as repository, run_triton(repository) as server:
         yield server
 

@@ -14,7 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from naiad.v1 import generation_pb2, generation_pb2_grpc
 
-from tests.support.models import demo_repository
+from tests.support.models import exact_repository
 from tests.support.stack import Stack, running_stack
 
 pytestmark = pytest.mark.faults
@@ -26,7 +26,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 @pytest.fixture
 def own_stack(tmp_path: Path) -> Iterator[Stack]:
     """A stack of this test alone: it will be hurt."""
-    with running_stack(demo_repository(), tmp_path) as running:
+    with running_stack(exact_repository(), tmp_path) as running:
         yield running
 
 
@@ -76,7 +76,7 @@ def test_streams_end_with_unavailable_at_once_and_the_next_call_after_recovery_w
 
 
 def test_killing_the_supervisor_leaves_no_orphan(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="ended with -9"), running_stack(demo_repository(), tmp_path) as stack:
+    with pytest.raises(AssertionError, match="ended with -9"), running_stack(exact_repository(), tmp_path) as stack:
         children = psutil.Process(stack.process.pid).children(recursive=True)
         assert len(children) >= 4
         stack.process.kill()

@@ -1,7 +1,7 @@
 """An in-process double of Triton's gRPC endpoint with scripted answers, for unit tests of the services."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,9 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 _DTYPES = {"INT32": np.int32, "FP32": np.float32}
 _NAMES = {np.dtype(np.int32): "INT32", np.dtype(np.float32): "FP32"}
+
+
+Delta = tuple[int, int, int, list[int]]  # key of the request, index of the sequence, tokens before, tokens
 
 
 @dataclass
@@ -44,6 +47,16 @@ class SeenRequest:
         """How many sequences it asks for."""
         return int(self.parameters.get("num_return_sequences", 1))
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The parameters without those that only say how to send the answer."""
+        return {name: value for name, value in self.parameters.items() if not name.startswith("delta_")}
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether its tokens come together with those of other requests."""
+        return "delta_group" in self.parameters and not self.parameters.get("return_log_probs")
+
 
 def tensors_of(request: Any) -> dict[str, list[Any]]:
     """Input tensors of a request as lists."""
@@ -74,6 +87,42 @@ def infer_response(
     return response
 
 
+def deltas_response(carrier_id: str, deltas: Sequence[Delta]) -> Any:
+    """One response with the new tokens of several requests."""
+    heads = [number for key, index, first_token, tokens in deltas for number in (key, index, first_token, len(tokens))]
+    numbers = np.array(heads + [token for *_, tokens in deltas for token in tokens], np.int32)
+    response = infer_response(carrier_id, {"output_ids": numbers}, {"delta_count": len(deltas)}, final=False)
+    return service_pb2.ModelStreamInferResponse(infer_response=response)
+
+
+class GroupedDeltas:
+    """New tokens of many requests: those of one turn of the event loop make one response.
+
+    It comes after what is sent at once, such as last responses, as may happen on a stream of Triton's.
+    """
+
+    def __init__(self, outbox: asyncio.Queue[Any]) -> None:
+        self._outbox = outbox
+        self._pending: list[tuple[SeenRequest, int, list[int]]] = []
+        self._token_counts: dict[tuple[str, int], int] = {}
+
+    def add(self, sequence: SeenRequest, tokens: list[int]) -> None:
+        """Adds the tokens of one sequence."""
+        if not self._pending:
+            asyncio.get_running_loop().call_soon(self._flush)
+        name = (sequence.id, sequence.sequence_index)
+        self._pending.append((sequence, self._token_counts.get(name, 0), tokens))
+        self._token_counts[name] = self._token_counts.get(name, 0) + len(tokens)
+
+    def _flush(self) -> None:
+        deltas = [
+            (sequence.parameters["delta_key"], sequence.sequence_index, first_token, tokens)
+            for sequence, first_token, tokens in self._pending
+        ]
+        self._outbox.put_nowait(deltas_response(self._pending[0][0].id, deltas))
+        self._pending.clear()
+
+
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Serves on a free port of the loopback. `plan` decides what a sequence gets, `infer` what a unary call gets.
 
@@ -94,6 +143,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.streams_opened = 0
         self.port = 0
         self._stops: dict[str, list[asyncio.Event]] = {}
+        self._outbox: asyncio.Queue[Any] = asyncio.Queue()
+        self._deltas: dict[asyncio.Queue[Any], GroupedDeltas] = {}  # by the stream's outbox
         self._server: grpc.aio.Server | None = None
 
     @property
@@ -107,6 +158,10 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
+
+    def send(self, response: Any) -> None:
+        """Sends any response on the stream that was opened last."""
+        self._outbox.put_nowait(response)
 
     async def die(self) -> None:
         """Ends at once, as if killed."""
@@ -135,6 +190,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelStreamInfer(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         self.streams_opened += 1
         outbox: asyncio.Queue[Any] = asyncio.Queue()
+        self._outbox = outbox
         tasks: set[asyncio.Task[None]] = set()
 
         async def read() -> None:
@@ -177,6 +233,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def _generate(self, seen: SeenRequest, outbox: asyncio.Queue[Any]) -> None:
         running = seen.num_sequences
+        deltas = self._deltas.setdefault(outbox, GroupedDeltas(outbox))
         sequences = [replace(seen, sequence_index=index) for index in range(running)]
         plans = [self.plan(sequence) for sequence in sequences]
         if plans[0].stream_error is not None:
@@ -189,6 +246,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             nonlocal running
 
             def send(tensors: dict[str, np.ndarray[Any, Any]], parameters: dict[str, Any], final: bool) -> None:
+                if sequence.is_grouped and set(tensors) == {"output_ids"} and not parameters:
+                    deltas.add(sequence, tensors["output_ids"].tolist())
+                    return
                 named = {"sequence_index": sequence.sequence_index, **parameters}
                 response = infer_response(seen.id, tensors, named, final)
                 outbox.put_nowait(service_pb2.ModelStreamInferResponse(infer_response=response))
@@ -204,15 +264,18 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         stop = self._stops[seen.id][seen.sequence_index]
         if plan.context_log_probs is not None:
             self._send_context(plan, seen, send)
+        sent_tokens = 0
         for start in range(0, len(plan.tokens), plan.chunk):
             if stop.is_set():
                 break
-            send(self._token_tensors(plan, seen, start), {}, False)
+            tensors = self._token_tensors(plan, seen, start)
+            send(tensors, {}, False)
+            sent_tokens += len(tensors["output_ids"])
             await asyncio.sleep(0)
         if plan.wait_for_stop:
             await stop.wait()
         reason = "cancelled" if stop.is_set() else plan.finish_reason
-        end: dict[str, Any] = {"finish_reason": reason, "completion_tokens": len(plan.tokens), **plan.parameters}
+        end: dict[str, Any] = {"finish_reason": reason, "completion_tokens": sent_tokens, **plan.parameters}
         if reason == "stop" and plan.stop_token_id is not None:
             end["stop_token_id"] = plan.stop_token_id
         if plan.error is not None:

@@ -1,4 +1,8 @@
-"""The demo models, as the tests of the whole stack serve them: `make test` exports them first."""
+"""The models that tests and benchmarks serve: `make test` exports them first.
+
+`make serve` has the demo models, of which `chat` has the 4-bit weights of its checkpoint. What is compared with
+transformers token by token is a float export of the same checkpoint, which tests serve as `chat`.
+"""
 
 import contextlib
 import hashlib
@@ -6,24 +10,45 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.support.stack import REPOSITORY_ROOT
 
 DEMO_MODELS = ("chat", "embed", "sentiment")
 _EXPORTED = REPOSITORY_ROOT / "model_repository"
-_SERVED = REPOSITORY_ROOT / "build" / "test-models"
+_EXACT = REPOSITORY_ROOT / "build" / "exact-models"
+_LINKED = REPOSITORY_ROOT / "build" / "test-models"
+
+
+def demo_model(name: str) -> Path:
+    """The demo model as `make serve` serves it."""
+    assert (_EXPORTED / name / "naiad.json").is_file(), f"{name} is not in {_EXPORTED}: run `make models` first"
+    return _EXPORTED / name
+
+
+def exact_chat() -> Path:
+    """The checkpoint of `chat` with float weights."""
+    assert (_EXACT / "chat" / "naiad.json").is_file(), f"chat is not in {_EXACT}: run `make exact-models` first"
+    return _EXACT / "chat"
 
 
 def demo_repository() -> Path:
-    """A repository of hard links to the demo models alone, whatever else was exported. Fails if one is missing."""
-    missing = [name for name in DEMO_MODELS if not (_EXPORTED / name / "naiad.json").is_file()]
-    assert not missing, f"{', '.join(missing)} not in {_EXPORTED}: run `make models` first"
-    shutil.rmtree(_SERVED, ignore_errors=True)
-    for name in DEMO_MODELS:
-        shutil.copytree(_EXPORTED / name, _SERVED / name, copy_function=os.link)
-    return _SERVED
+    """A repository of hard links to the demo models alone, whatever else was exported."""
+    return _repository_of([demo_model(name) for name in DEMO_MODELS], _LINKED / "demo")
+
+
+def exact_repository() -> Path:
+    """The same with the float `chat`."""
+    others = [demo_model(name) for name in DEMO_MODELS if name != "chat"]
+    return _repository_of([exact_chat(), *others], _LINKED / "exact")
+
+
+def _repository_of(entries: Sequence[Path], repository: Path) -> Path:
+    shutil.rmtree(repository, ignore_errors=True)
+    for entry in entries:
+        shutil.copytree(entry, repository / entry.name, copy_function=os.link)
+    return repository
 
 
 def link_model(source: Path, repository: Path, name: str, parameters: Mapping[str, str]) -> Path:
@@ -43,19 +68,14 @@ def link_model(source: Path, repository: Path, name: str, parameters: Mapping[st
 
 
 @contextlib.contextmanager
-def linked_models(variants: Mapping[str, Mapping[str, str]], source: str = "chat") -> Iterator[Path]:
-    """A repository in which every key is a copy of the exported model `source` with the parameters of its value."""
-    exported = demo_model(source)
+def linked_models(variants: Mapping[str, Mapping[str, str]], source: Path | None = None) -> Iterator[Path]:
+    """A repository in which every key is a copy of the entry `source` (the exact `chat`) with the parameters of its
+    value."""
+    exported = source or exact_chat()
     with tempfile.TemporaryDirectory(dir=REPOSITORY_ROOT / "build", prefix="test-models-") as folder:
         for name, parameters in variants.items():
             link_model(exported, Path(folder), name, parameters)
         yield Path(folder)
-
-
-def demo_model(name: str) -> Path:
-    """The exported demo model."""
-    assert (_EXPORTED / name / "naiad.json").is_file(), f"{name} is not in {_EXPORTED}: run `make models` first"
-    return _EXPORTED / name
 
 
 def kv_block_bytes(entry: Path) -> int:

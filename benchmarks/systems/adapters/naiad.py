@@ -130,7 +130,7 @@ class Naiad:
         """Starts the whole system, or Triton alone, on a copy of the model."""
         decoder = options["decoder"]
         variant = {"max_draft_tokens": "0", "kv_cache_bytes": str(options["kv_cache_bytes"])}
-        repository = self._open.enter_context(linked_models({decoder: variant}, source=decoder))
+        repository = self._open.enter_context(linked_models({decoder: variant}, source=demo_model(decoder)))
         if options["path"] == "service":
             link_model(demo_model(EMBEDDER), repository, EMBEDDER, {})
             folder = Path(self._open.enter_context(tempfile.TemporaryDirectory()))

@@ -104,6 +104,7 @@ class RecordingObserver final : public EngineObserver {
   void OnFirstToken(std::chrono::microseconds) override {}
   void OnFinished(const FinishedSummary& summary, std::chrono::microseconds) override { finished.push_back(summary); }
   void OnPreemption() override {}
+  void OnWork(const EngineWork&) override {}
   void OnRejected(ErrorCode code) override {
     const std::lock_guard lock(mutex_);
     rejected.push_back(code);

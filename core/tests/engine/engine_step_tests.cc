@@ -55,6 +55,20 @@ TEST(EngineStepTest, TimesOfARequestAddUp) {
   EXPECT_LE(std::abs((summary.time_to_first_token - parts).count()), 2) << "each is cut to whole microseconds";
 }
 
+TEST(EngineStepTest, EachTurnWithWorkReportsWhereItsTimeWent) {
+  EngineBench bench;
+  bench.Step();
+  EXPECT_TRUE(bench.observer.work.empty()) << "there was nothing to do";
+  bench.Submit("a", MakePrompt(3, 1), 2);
+  bench.RunUntilIdle();
+  ASSERT_EQ(bench.observer.work.size(), 2U);
+  for (const EngineWork& turn : bench.observer.work) {
+    EXPECT_GE(turn.model, std::chrono::seconds(1)) << "what the fake model pretends to take";
+    EXPECT_GE(turn.total, turn.model + turn.sampling);
+    EXPECT_LT(turn.total - turn.model, std::chrono::seconds(1));
+  }
+}
+
 TEST(EngineStepTest, AStopTokenEndsARequestAndIsDelivered) {
   EngineBench bench;
   const std::vector<int32_t> prompt = MakePrompt(6, 2);

@@ -115,6 +115,7 @@ class RecordingObserver final : public EngineObserver {
     ++finished[summary.reason];
   }
   void OnPreemption() override { ++preemptions; }
+  void OnWork(const EngineWork& turn) override { work.push_back(turn); }
   // From the threads that submit.
   void OnRejected(ErrorCode code) override {
     const std::lock_guard lock(rejected_mutex);
@@ -122,6 +123,7 @@ class RecordingObserver final : public EngineObserver {
   }
 
   std::vector<StepStats> steps;
+  std::vector<EngineWork> work;
   EngineLoad last_load;
   int32_t inter_tokens = 0;
   int32_t first_tokens = 0;

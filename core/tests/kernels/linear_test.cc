@@ -20,6 +20,7 @@ struct Layer {
   std::vector<float> bias;
   std::vector<float> input;
   int32_t rows = 0;
+  std::vector<float> residual = {};
 };
 
 struct Sizes {
@@ -51,7 +52,7 @@ Layer RandomLayer(const Sizes& sizes, uint32_t seed) {
   layer.rows = sizes.rows;
   layer.input = RandomFloats(random, static_cast<size_t>(sizes.rows) * static_cast<size_t>(sizes.inputs));
   layer.bias = RandomFloats(random, static_cast<size_t>(sizes.outputs));
-  layer.weights = {sizes.format, sizes.inputs, sizes.outputs, 0.5F, layer.packed, layer.bias, false};
+  layer.weights = {sizes.format, sizes.inputs, sizes.outputs, 0.5F, layer.packed, layer.bias};
   return layer;
 }
 
@@ -60,7 +61,8 @@ std::vector<float> Multiply(const Layer& layer, SimdLevel level, const ParallelF
                             std::numeric_limits<float>::quiet_NaN());
   LinearScratch scratch;
   EXPECT_TRUE(CheckLinearWeights(layer.weights).ok());
-  const Status status = Linear({layer.weights, layer.input, output}, LinearMathFor(level), parallel_for, &scratch);
+  const Status status =
+      Linear({layer.weights, layer.input, output, layer.residual}, LinearMathFor(level), parallel_for, &scratch);
   EXPECT_TRUE(status.ok()) << status.message();
   return output;
 }
@@ -254,6 +256,45 @@ TEST_P(LinearTest, GatedActivationsAreSiluOfTheGateTimesTheUpInTheSameBitsAtEver
   }
 }
 
+TEST_P(LinearTest, NormalisedActivationsAreTheRowsRmsNormInTheSameBitsAtEveryLevel) {
+  for (int32_t rows = 1; rows <= 70; rows += 3) {
+    const int32_t inputs = 1 + rows * 37 % 130;
+    Layer layer = RandomLayer({GetParam(), inputs, 20, rows}, static_cast<uint32_t>(inputs + rows));
+    std::mt19937 random(9);
+    const std::vector<float> weight = RandomFloats(random, static_cast<size_t>(inputs));
+    Layer normalised = layer;
+    normalised.weights.packed = normalised.packed;
+    normalised.weights.bias = normalised.bias;
+    normalised.weights.norm_weight = weight;
+    normalised.weights.epsilon = 0.01F;
+    for (size_t row = 0; row < layer.input.size(); row += weight.size()) {
+      double squares = 0.0;
+      for (size_t k = 0; k < weight.size(); ++k) squares += std::pow(static_cast<double>(layer.input[row + k]), 2);
+      const double inverse = 1.0 / std::sqrt(squares / inputs + 0.01);
+      for (size_t k = 0; k < weight.size(); ++k) {
+        layer.input[row + k] = static_cast<float>(layer.input[row + k] * inverse * static_cast<double>(weight[k]));
+      }
+    }
+    const std::vector<float> reference = Multiply(normalised, SimdLevel::kScalar);
+    // An activation next to the middle of two codes may fall to either.
+    ASSERT_LT(MaxError(reference, ToDoubles(Multiply(layer, SimdLevel::kScalar))), 0.05);
+    for (const SimdLevel level : AvailableLevels()) ASSERT_EQ(Multiply(normalised, level), reference) << rows;
+  }
+}
+
+TEST_P(LinearTest, AResidualIsAddedToTheOutputAtEveryLevelForAnyRowsAndColumns) {
+  for (const SimdLevel level : AvailableLevels()) {
+    for (int32_t rows = 1; rows <= 20; ++rows) {
+      Layer layer = RandomLayer({GetParam(), 50, 1 + rows * 29 % 75, rows}, static_cast<uint32_t>(rows));
+      std::vector<float> expected = Multiply(layer, level);
+      std::mt19937 random(10);
+      layer.residual = RandomFloats(random, expected.size());
+      for (size_t i = 0; i < expected.size(); ++i) expected[i] += layer.residual[i];
+      ASSERT_EQ(Multiply(layer, level), expected) << rows << " rows";
+    }
+  }
+}
+
 TEST(LinearMathTest, SiluVanishesFarBelowZeroAndIsItsArgumentFarAbove) {
   for (const SimdLevel level : AvailableLevels()) {
     LinearScratch scratch;
@@ -288,12 +329,21 @@ TEST_P(LinearTest, WrongSizesAreRefusedByName) {
   EXPECT_EQ(refusal(wrong), "K is 0; it must be 1 to 16777216");
   wrong.inputs = 1 << 25;
   EXPECT_EQ(refusal(wrong), "K is 33554432; it must be 1 to 16777216");
+  wrong = layer.weights;
+  wrong.norm_weight = std::span(layer.input).first(63);
+  EXPECT_EQ(refusal(wrong), "norm_weight has 63 elements; expected 64");
+  wrong.norm_weight = std::span(layer.input).first(64);
+  EXPECT_EQ(refusal(wrong), "epsilon must be more than 0");
+  wrong.is_gated = true;
+  EXPECT_EQ(refusal(wrong), "norm_weight is given for gated activations");
   const LinearMath& math = LinearMathFor(SimdLevel::kScalar);
   const std::span<const float> input(layer.input);
   EXPECT_EQ(Linear({layer.weights, input.first(127), output}, math, SerialFor, &scratch).message(),
             "input has 127 elements; expected rows of 64");
   EXPECT_EQ(Linear({layer.weights, input.first(64), output}, math, SerialFor, &scratch).message(),
             "output has 64 elements; expected 32");
+  EXPECT_EQ(Linear({layer.weights, input, output, input.first(3)}, math, SerialFor, &scratch).message(),
+            "residual has 3 elements; expected 64");
 }
 
 TEST(LinearScratchTest, MemoryIsKeptForLaterCalls) {

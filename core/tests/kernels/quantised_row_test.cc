@@ -77,34 +77,40 @@ TEST(QuantisedRowTest, RowThatIsNotFiniteShowsInEveryScoreAgainstIt) {
         const std::vector<uint8_t> bytes = Quantised(level, row);
         const std::vector<float> query(19, 0.0F);
         const float* const queries = query.data();
-        std::array<float, kMaxTileTokens> scores{};
-        AttentionMathFor(level).scores_int8(&queries, 1, bytes.data(), 23, 1, 19, scores.data());
+        const uint8_t* const key = bytes.data();
+        std::array<float, kScoreStride> scores{};
+        AttentionMathFor(level).scores_int8(&queries, 1, &key, nullptr, 1, 19, scores.data());
         EXPECT_TRUE(std::isnan(scores[0])) << bad << " at " << place;
       }
     }
   }
 }
 
-// The loops over 8-bit rows against those over the floats that the rows stand for: all strips, all tile lengths, sizes
-// with and without a tail. The last row ends where the memory ends.
+// The loops over 8-bit rows against those over the floats that the rows stand for: all strips, all lengths around those
+// of vectors, sizes with and without a tail. The last row ends where the memory ends.
 TEST(QuantisedRowTest, LoopsOverRowsAgreeWithLoopsOverTheFloatsThatTheyStandFor) {
   std::mt19937 random(12);
   for (const SimdLevel level : AvailableLevels()) {
     const AttentionMath& math = AttentionMathFor(level);
-    for (const int32_t head_size : {1, 7, 8, 12, 32, 64, 100, 131, 256}) {
+    for (const int32_t head_size : {1, 7, 8, 12, 16, 32, 64, 80, 100, 131, 256}) {
       const auto size = static_cast<size_t>(head_size);
       const std::vector<float> queries = RandomFloats(random, kMaxStripRows * size);
-      const std::vector<float> weights = RandomFloats(random, kMaxStripRows * kMaxTileTokens);
-      const std::array<float, kMaxStripRows> corrections = {0.5F, 1.0F, 0.0F, 0.75F};
-      for (int32_t count = 1; count <= kMaxTileTokens; ++count) {
-        const ptrdiff_t stride = head_size + kRowScaleBytes;
-        std::vector<uint8_t> rows(static_cast<size_t>(count * stride));
+      const std::vector<float> weights = RandomFloats(random, kMaxStripRows * kScoreStride);
+      for (size_t count = 1; count <= kChunkTokens; count += count < 34 ? 1 : 37) {
+        const size_t row_bytes = size + kRowScaleBytes;
+        std::vector<uint8_t> rows(count * row_bytes);
         std::vector<float> floats;
-        for (int32_t j = 0; j < count; ++j) {
+        for (size_t j = 0; j < count; ++j) {
           const std::vector<float> row = RandomFloats(random, size);
-          math.quantise_row(row.data(), head_size, rows.data() + j * stride);
+          math.quantise_row(row.data(), head_size, rows.data() + j * row_bytes);
           const std::vector<float> back = ThroughEightBits(row);
           floats.insert(floats.end(), back.begin(), back.end());
+        }
+        std::vector<const uint8_t*> row_pointers;
+        std::vector<const float*> float_pointers;
+        for (size_t j = 0; j < count; ++j) {
+          row_pointers.push_back(rows.data() + j * row_bytes);
+          float_pointers.push_back(floats.data() + j * size);
         }
         for (int32_t strip = 1; strip <= kMaxStripRows; ++strip) {
           std::array<const float*, kMaxStripRows> query_rows{};
@@ -117,13 +123,13 @@ TEST(QuantisedRowTest, LoopsOverRowsAgreeWithLoopsOverTheFloatsThatTheyStandFor)
             outputs[r] = sums.data() + r * size;
             expected_outputs[r] = expected_sums.data() + r * size;
           }
-          std::array<float, kMaxStripRows * kMaxTileTokens> scores{};
-          std::array<float, kMaxStripRows * kMaxTileTokens> expected{};
-          math.scores_int8(query_rows.data(), strip, rows.data(), stride, count, head_size, scores.data());
-          math.scores(query_rows.data(), strip, floats.data(), head_size, count, head_size, expected.data());
-          math.accumulate_int8(weights.data(), corrections.data(), strip, rows.data(), stride, count, head_size,
-                               outputs.data());
-          math.accumulate(weights.data(), corrections.data(), strip, floats.data(), head_size, count, head_size,
+          std::vector<float> scores(kMaxStripRows * kScoreStride);
+          std::vector<float> expected = scores;
+          const auto keys = static_cast<int32_t>(count);
+          math.scores_int8(query_rows.data(), strip, row_pointers.data(), nullptr, keys, head_size, scores.data());
+          math.scores(query_rows.data(), strip, float_pointers.data(), nullptr, keys, head_size, expected.data());
+          math.accumulate_int8(weights.data(), strip, row_pointers.data(), nullptr, keys, head_size, outputs.data());
+          math.accumulate(weights.data(), strip, float_pointers.data(), nullptr, keys, head_size,
                           expected_outputs.data());
           for (size_t i = 0; i < scores.size(); ++i) ASSERT_NEAR(scores[i], expected[i], 1e-4F) << head_size;
           for (size_t i = 0; i < sums.size(); ++i) ASSERT_NEAR(sums[i], expected_sums[i], 1e-4F) << head_size;

@@ -250,6 +250,70 @@ TEST_F(DecoderInstanceTest, ManyRequestsFromOneThreadAllGetTheirOwnTokens) {
   }
 }
 
+TEST_F(DecoderInstanceTest, RequestsOfOneGroupGetTheTokensThatEachGetsAloneThroughEachOther) {
+  constexpr int32_t kRequests = 24;
+  std::vector<std::shared_ptr<testing::RequestLog>> logs;
+  for (int32_t index = 0; index < kRequests; ++index) {
+    RequestSpec spec = Generate(std::to_string(index), {index % 8}, 5 + index % 7);
+    spec.parameters["num_return_sequences"] = int64_t{1 + index % 3};
+    spec.parameters["delta_group"] = std::string(index % 4 == 0 ? "other" : "one");
+    spec.parameters["delta_key"] = int64_t{index};
+    logs.push_back(Execute(std::move(spec)));
+  }
+  std::map<std::pair<int32_t, int32_t>, std::map<int32_t, int32_t>> tokens;  // By key and sequence, then position.
+  std::map<std::pair<int32_t, int32_t>, int64_t> counts;
+  for (int32_t request = 0; request < kRequests; ++request) {
+    for (const ReceivedResponse& response : logs[static_cast<size_t>(request)]->WaitForRelease()) {
+      const auto values = Int32s(response.tensors.at("output_ids"));
+      if (!response.parameters.contains("delta_count")) {
+        ASSERT_EQ(Text(response, "finish_reason"), "length");
+        const std::pair name(request, static_cast<int32_t>(Number(response, "sequence_index")));
+        counts[name] = Number(response, "completion_tokens");
+        const auto first = static_cast<int32_t>(counts[name]) - static_cast<int32_t>(values.size());
+        for (size_t i = 0; i < values.size(); ++i) tokens[name][first + static_cast<int32_t>(i)] = values[i];
+        continue;
+      }
+      EXPECT_FALSE(response.is_final);
+      const auto deltas = static_cast<size_t>(Number(response, "delta_count"));
+      size_t next = 4 * deltas;
+      for (size_t i = 0; i < deltas; ++i) {
+        EXPECT_EQ(values[4 * i] % 4 == 0, request % 4 == 0) << "tokens of another group";
+        for (int32_t k = 0; k < values[4 * i + 3]; ++k) {
+          tokens[{values[4 * i], values[4 * i + 1]}][values[4 * i + 2] + k] = values[next++];
+        }
+      }
+      EXPECT_EQ(next, values.size());
+    }
+  }
+  for (int32_t index = 0; index < kRequests; ++index) {
+    for (int32_t sequence = 0; sequence <= index % 3; ++sequence) {
+      std::map<int32_t, int32_t> expected;
+      for (int32_t i = 0; i < 5 + index % 7; ++i) expected[i] = index % 8 + 1 + i;
+      EXPECT_EQ((tokens[{index, sequence}]), expected);
+      EXPECT_EQ((counts[{index, sequence}]), 5 + index % 7);
+    }
+  }
+}
+
+TEST_F(DecoderInstanceTest, MembersOfAGroupAreStoppedAndRefusedWithoutHarmToOthers) {
+  const auto grouped = [](RequestSpec spec, int64_t key) {
+    spec.parameters["delta_group"] = std::string("g");
+    spec.parameters["delta_key"] = key;
+    spec.parameters["ignore_eos"] = true;
+    return spec;
+  };
+  const auto first = Execute(grouped(Generate("a", {1}, 90'000), 1));
+  first->WaitForResponses(2);  // It carries, being the first.
+  const auto second = Execute(grouped(Generate("b", {1}, 2'000), 2));
+  const auto refused = Execute(grouped(Generate("b", {1}, 5), 3));  // On this thread, not the engine's.
+  EXPECT_EQ(Text(refused->WaitForRelease().back(), "error_code"), "INVALID_ARGUMENT");
+  Execute({.id = "a", .inputs = {}, .parameters = {{"stop", true}}, .requested_outputs = {}})->WaitForRelease();
+  EXPECT_EQ(Text(first->WaitForRelease().back(), "finish_reason"), "cancelled");
+  const auto responses = second->WaitForRelease();
+  EXPECT_EQ(Text(responses.back(), "finish_reason"), "length");
+  EXPECT_EQ(Number(responses.back(), "completion_tokens"), 2'000);
+}
+
 TEST_F(DecoderInstanceTest, DestructionEndsLiveRequestsAsUnavailable) {
   RequestSpec endless = Generate("a", {1}, 90'000);
   endless.parameters["ignore_eos"] = true;

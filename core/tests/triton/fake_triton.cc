@@ -50,6 +50,7 @@ struct TRITONSERVER_Metric {
 namespace {
 
 std::atomic<bool> fail_output_buffers = false;
+std::shared_ptr<RequestLog> failing_log;  // Set by tests of a single thread only.
 
 std::mutex metrics_mutex;
 std::set<TRITONSERVER_Metric*> metrics;
@@ -141,6 +142,8 @@ std::pair<TRITONBACKEND_Request*, std::shared_ptr<RequestLog>> NewRequest(Reques
 }
 
 void FailOutputBuffers(bool fail) { fail_output_buffers = fail; }
+
+void FailOutputBuffersOf(std::shared_ptr<RequestLog> log) { failing_log = std::move(log); }
 
 std::vector<int32_t> Int32s(const ReceivedTensor& tensor) { return ValuesOf<int32_t>(tensor); }
 
@@ -360,6 +363,7 @@ TRITONSERVER_Error* TRITONBACKEND_ResponseSetIntParameter(TRITONBACKEND_Response
 TRITONSERVER_Error* TRITONBACKEND_ResponseOutput(TRITONBACKEND_Response* response, TRITONBACKEND_Output** output,
                                                  const char* name, TRITONSERVER_DataType type, const int64_t* shape,
                                                  uint32_t dims_count) {
+  if (response->log == failing_log) return Error(TRITONSERVER_ERROR_INTERNAL, "no memory for an output");
   auto& tensor = response->contents.tensors[name];
   tensor = {type, {shape, shape + dims_count}, {}};
   *output = reinterpret_cast<TRITONBACKEND_Output*>(&tensor);

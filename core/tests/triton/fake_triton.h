@@ -84,6 +84,8 @@ std::pair<TRITONBACKEND_Request*, std::shared_ptr<RequestLog>> NewRequest(Reques
 
 // The next OutputBuffer calls fail, as when a client's memory is gone.
 void FailOutputBuffers(bool fail);
+// The same for the responses of one request; nullptr: of none.
+void FailOutputBuffersOf(std::shared_ptr<RequestLog> log);
 
 std::vector<int32_t> Int32s(const ReceivedTensor& tensor);
 std::vector<float> Floats(const ReceivedTensor& tensor);

@@ -149,6 +149,36 @@ TEST(DecodeGeneration, AGuideExcludesWhatWouldKeepATextFromEnding) {
   EXPECT_EQ(ErrorOf(contents), "min_tokens must be 0 together with a guide");
 }
 
+TEST(DecodeGeneration, ReadsTheGroupOfARequestWithoutLogProbabilities) {
+  RequestContents contents = Minimal();
+  contents.parameters.push_back({"delta_group", std::string("g")});
+  contents.parameters.push_back({"delta_key", int64_t{17}});
+  DecodedGeneration decoded;
+  ASSERT_TRUE(DecodeGeneration(contents, &decoded).ok());
+  ASSERT_TRUE(decoded.delta_group.has_value());
+  EXPECT_EQ(decoded.delta_group->group, "g");
+  EXPECT_EQ(decoded.delta_group->key, 17);
+  contents.parameters.push_back({"return_log_probs", true});
+  DecodedGeneration with_log_probs;
+  ASSERT_TRUE(DecodeGeneration(contents, &with_log_probs).ok());
+  EXPECT_FALSE(with_log_probs.delta_group.has_value());
+}
+
+TEST(DecodeGeneration, RefusesAGroupThatMakesNoSense) {
+  const auto error_of = [](std::vector<RequestParameter> parameters) {
+    RequestContents contents = Minimal();
+    contents.parameters.insert(contents.parameters.end(), parameters.begin(), parameters.end());
+    return ErrorOf(contents);
+  };
+  EXPECT_EQ(error_of({{"delta_group", std::string("g")}}), "delta_group needs delta_key");
+  EXPECT_EQ(error_of({{"delta_key", int64_t{1}}}), "delta_group must have 1 to 64 bytes");
+  EXPECT_EQ(error_of({{"delta_key", int64_t{1}}, {"delta_group", std::string(65, 'g')}}),
+            "delta_group must have 1 to 64 bytes");
+  EXPECT_EQ(error_of({{"delta_key", int64_t{-1}}, {"delta_group", std::string("g")}}), "delta_key must be at least 0");
+  EXPECT_EQ(error_of({{"delta_key", int64_t{1} << 31}, {"delta_group", std::string("g")}}),
+            "delta_key is 2147483648; it must fit 32 bits");
+}
+
 TEST(DecodeGeneration, AStopMessageNeedsOnlyItsId) {
   RequestContents contents;
   contents.id = "r";
@@ -237,6 +267,17 @@ int64_t NumberOf(const ResponseContents& response, const std::string& name) {
   }
   ADD_FAILURE() << name << " is missing";
   return -1;
+}
+
+TEST(EncodeDeltas, CarriesTheMessageAndHowManyDeltasItHas) {
+  const std::vector<int32_t> message = {1, 0, 0, 1, 42};
+  const ResponseContents response = EncodeDeltas(message, 1);
+  ASSERT_EQ(response.tensors.size(), 1U);
+  EXPECT_STREQ(response.tensors[0].name, "output_ids");
+  EXPECT_EQ(response.tensors[0].shape, (std::vector<int64_t>{5}));
+  ASSERT_EQ(response.numbers.size(), 1U);
+  EXPECT_STREQ(response.numbers[0].name, "delta_count");
+  EXPECT_EQ(response.numbers[0].value, 1);
 }
 
 TEST(EncodeDelta, SaysWhichSequenceItContinues) {

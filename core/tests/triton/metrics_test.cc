@@ -90,6 +90,18 @@ TEST_F(ModelMetricsTest, StepsAndTokensBecomeHistograms) {
   }
 }
 
+TEST_F(ModelMetricsTest, TheEnginesTimeIsCountedByActivity) {
+  Make(EngineKind::kDecoder);
+  using std::chrono::microseconds;
+  metrics_->OnWork({.total = microseconds(2000), .model = microseconds(1250), .sampling = microseconds(250)});
+  const auto value = [](const std::string& activity) {
+    return MetricValue("naiad_engine_seconds_total{model=chat,version=1,activity=" + activity + "}");
+  };
+  EXPECT_DOUBLE_EQ(value("model"), 0.00125);
+  EXPECT_DOUBLE_EQ(value("sampling"), 0.00025);
+  EXPECT_DOUBLE_EQ(value("rest"), 0.0005);
+}
+
 TEST_F(ModelMetricsTest, AnEncoderHasNoSeriesOfTokensOrCache) {
   Make(EngineKind::kEncoder);
   metrics_->OnLoad({.running = 1});

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import numpy as np
@@ -7,9 +7,10 @@ import pytest
 
 from services.common.errors import NaiadError, Reason
 from services.common.infer_reply import InferReply, signed_bits
-from services.common.triton_client import StreamRequest, TritonChannel, TritonHealth, TritonStream, unavailable
+from services.common.stream_request import StreamRequest
+from services.common.triton_client import TritonChannel, TritonHealth, TritonStream, unavailable
 from services.common.triton_messages import infer_request, read_reply
-from tests.support.fake_triton import FakeTriton, Plan, infer_response, parameters_of, tensors_of
+from tests.support.fake_triton import FakeTriton, Plan, deltas_response, infer_response, parameters_of, tensors_of
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ async def all_replies(request: StreamRequest) -> list[InferReply]:
 
 
 def ids_of(replies: list[InferReply]) -> list[int]:
-    return [token for reply in replies for token in reply.outputs["output_ids"].tolist()]
+    return [token for reply in replies for token in reply.token_ids]
 
 
 async def failure_of(request: StreamRequest) -> NaiadError:
@@ -97,6 +98,62 @@ async def test_many_requests_share_one_stream_and_keep_their_order(fake: FakeTri
     assert fake.streams_opened == 1
     assert len({request.request_id for request in requests}) == 20
     assert stream.live_requests == 0
+
+
+async def test_tokens_come_in_a_response_of_any_request(fake: FakeTriton, stream: TritonStream) -> None:
+    fake.plan = lambda _: Plan(wait_for_stop=True)
+    requests = [submit(stream, num_return_sequences=2) for _ in range(3)]
+    while len(fake.requests) < 3:
+        fake.request_seen.clear()
+        await fake.request_seen.wait()
+    keys = [seen.parameters["delta_key"] for seen in fake.requests]
+    assert len({seen.parameters["delta_group"] for seen in fake.requests}) == 1
+    requests[0].close()
+    unknown = max(keys) + 1
+    deltas = [
+        (keys[0], 0, 0, [1]),
+        (keys[1], 1, 0, [2, 3]),
+        (unknown, 0, 0, [4]),
+        (keys[2], 0, 0, [5]),
+        (keys[1], 0, 0, []),
+    ]
+    fake.send(deltas_response(requests[0].request_id, deltas))
+    first, second = await requests[1].next_replies(), await requests[2].next_replies()
+    assert [(reply.sequence_index, list(reply.token_ids)) for reply in first] == [(1, [2, 3]), (0, [])]
+    assert [(reply.sequence_index, list(reply.token_ids)) for reply in second] == [(0, [5])]
+
+
+@pytest.mark.parametrize(
+    "change", [lambda numbers: numbers[:-1], lambda numbers: numbers[:2], lambda numbers: [-1] * 5]
+)
+async def test_a_response_for_many_that_contradicts_itself_fails_them(
+    fake: FakeTriton, stream: TritonStream, change: Callable[[list[int]], list[int]]
+) -> None:
+    fake.plan = lambda _: Plan(wait_for_stop=True)
+    request = submit(stream)
+    async with asyncio.timeout(5):
+        await fake.request_seen.wait()
+    response = deltas_response("r1", [(1, 0, 0, [7]), (2, 0, 0, [7])])
+    numbers = np.frombuffer(response.infer_response.raw_output_contents[0], np.int32).tolist()
+    response.infer_response.raw_output_contents[0] = np.array(change(numbers), np.int32).tobytes()
+    fake.send(response)
+    assert (await failure_of(request)).reason is Reason.INTERNAL
+
+
+async def test_each_stream_has_a_group_of_its_own(fake: FakeTriton, stream: TritonStream) -> None:
+    fake.plan = lambda _: Plan(tokens=[1])
+    await all_replies(submit(stream))
+    await fake.die()
+    await fake.start()
+    async with asyncio.timeout(10):
+        while len(fake.requests) < 2:
+            await opened(stream)
+            try:
+                await all_replies(submit(stream))
+            except NaiadError:
+                continue
+    first, second = (seen.parameters["delta_group"] for seen in fake.requests)
+    assert first != second
 
 
 async def test_a_stop_message_ends_the_request_with_its_last_reply(fake: FakeTriton, stream: TritonStream) -> None:

@@ -26,7 +26,7 @@ async def test_the_engine_is_told_every_option(stack: Stack) -> None:
         "logit_bias_ids": [9],
         "logit_bias_values": [-100],
     }
-    assert seen.parameters == {
+    assert seen.options == {
         "request_output_len": 9, "min_tokens": 3, "temperature": 0.5, "runtime_top_k": 7, "runtime_top_p": 0.25,
         "min_p": 0.125, "repetition_penalty": 1.5, "presence_penalty": -0.5, "frequency_penalty": 2.0, "seed": -1,
         "ignore_eos": True, "return_log_probs": True, "top_log_probs": 2,

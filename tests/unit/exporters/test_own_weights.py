@@ -1,0 +1,56 @@
+"""Which precision a checkpoint is served in when nobody says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+
+from exporters.demo import chat_checkpoint, embed_checkpoint
+from exporters.options import CudaOptions, ExportOptions, Task, Weights
+from exporters.own_weights import chosen_weights
+from exporters.source import find_source
+
+ROWS, COLUMNS = 4, 256
+
+
+def _gguf(folder: Path, types: dict[str, gguf.GGMLQuantizationType]) -> str:
+    """A file with one matrix of each name and type."""
+    path = folder / "model.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, kind in types.items():
+        values = np.random.default_rng(0).standard_normal((ROWS, COLUMNS), dtype=np.float32)
+        writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return str(path)
+
+
+def _chosen(checkpoint: str, task: Task = "generate", **options: object) -> Weights:
+    return chosen_weights(ExportOptions(checkpoint, "model", **options), find_source(checkpoint), task)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("kind", "weights"), [("Q4_0", "int4"), ("Q4_1", "int4"), ("Q8_0", "int8"), ("F16", "fp32")])
+def test_a_gguf_file_keeps_the_precision_that_most_of_its_layers_have(
+    tmp_path: Path, kind: str, weights: Weights
+) -> None:
+    kinds = gguf.GGMLQuantizationType
+    layers = {"blk.0.attn_q.weight": kinds[kind], "blk.0.ffn_up.weight": kinds[kind], "blk.0.attn_v.weight": kinds.F32}
+    # The ends are larger than the layers in a small model, and say nothing of them.
+    ends = dict.fromkeys(("token_embd.weight", "output.weight"), kinds.Q5_0)
+    assert _chosen(_gguf(tmp_path, layers | ends)) == weights
+
+
+def test_the_demo_models_are_served_as_their_checkpoints_are() -> None:
+    assert _chosen(str(chat_checkpoint())) == "int4"
+    assert _chosen(str(embed_checkpoint()), "embed") == "fp32"
+
+
+def test_what_is_asked_for_counts_and_cuda_has_floats() -> None:
+    checkpoint = str(chat_checkpoint())
+    assert _chosen(checkpoint, weights="fp32") == "fp32"
+    assert _chosen(checkpoint, cuda=CudaOptions()) == "fp32"
