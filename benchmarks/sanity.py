@@ -14,7 +14,7 @@ from benchmarks.systems.protocol import Request
 NEW_TOKENS = 32
 END_OF_TURN = "<|im_end|>"
 QUESTIONS = (
-    "What is the capital of France?",
+    "Name the capital of France.",
     "Name three primary colours.",
     "How do bees make honey?",
     "Write one sentence about the sea.",

@@ -47,7 +47,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
 def add_generate(parser: argparse.ArgumentParser) -> None:
     """`naiad generate`."""
     parser.epilog = epilog(
-        'naiad generate --chat "What is the capital of France?"',
+        'naiad generate --chat "Name the capital of France."',
         'naiad generate --chat --system "Answer in one word." "Is water wet?"',
         'naiad generate --temperature 0.8 --max-tokens 20 --stop "." "Once upon a time"',
         "naiad generate --chat - < question.txt",

@@ -26,7 +26,7 @@ TEXTS = (
     INSTRUCTION + "Question: What is the capital of France?\nAnswer:",
     INSTRUCTION + "Question: At what temperature does water boil?\nAnswer:",
     "1, 2, 3, 4, 5, 6, 7, 8,",
-    "The quick brown fox jumps over the lazy dog. The quick brown fox",
+    "Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday, Monday, Tuesday,",
 )
 PLAIN: dict[str, Parameter] = {"ignore_eos": True, "use_prefix_cache": False, "max_draft_tokens": 0}
 ALL_AT_ONCE: dict[str, Parameter] = {"ignore_eos": True, "max_draft_tokens": 8, "num_return_sequences": 2}

@@ -17,7 +17,7 @@ from services.supervisor.supervisor import Supervisor
 from services.supervisor.system import Endpoint, System, plan
 
 EXAMPLES = {
-    "generation": 'naiad generate --chat "What is the capital of France?"',
+    "generation": 'naiad generate --chat "Name the capital of France."',
     "classification": 'naiad classify --model sentiment "A wonderful, moving film."',
     "tokenization": 'naiad tokenize "Hello, world!"',
 }

@@ -9,7 +9,7 @@ def test_endpoints_and_lines_to_try_are_printed() -> None:
     rows = [line.split() for line in text.splitlines()]
     assert ["generation", "127.0.0.1:50052", "http://127.0.0.1:9102/metrics"] in rows
     assert ["triton", "127.0.0.1:8001", "http://127.0.0.1:8002/metrics"] in rows
-    assert '  naiad generate --chat "What is the capital of France?"' in text.splitlines()
+    assert '  naiad generate --chat "Name the capital of France."' in text.splitlines()
 
 
 def test_lines_to_try_find_services_that_are_not_at_their_usual_ports() -> None:
