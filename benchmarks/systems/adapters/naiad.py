@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -175,13 +176,25 @@ class Naiad:
 
 def _about(entry: Path, options: dict[str, Any]) -> About:
     manifest = json.loads((entry / "naiad.json").read_text())
-    weights = max((entry / "1").iterdir(), key=lambda file: file.stat().st_size)
     return About(
         {"naiad": version("naiad"), "onnxruntime": version("onnxruntime")},
         weights=manifest["precision"],
-        weight_bytes=weights.stat().st_size,
+        weight_bytes=_bytes_read_a_token(entry / "1" / "model.onnx"),
         kv_cache=manifest["decoder"].get("kv_cache_type", "float").replace("float", "fp32"),
         settings=f"guessing ahead off, KV pool of {options['kv_cache_bytes'] >> 20} MiB; " + _PATHS[options["path"]],
+    )
+
+
+def _bytes_read_a_token(graph_file: Path) -> int:
+    """Of all weights but those of which only a token's own row is read."""
+    import onnx
+
+    graph = onnx.load(graph_file, load_external_data=False).graph
+    read = {name for node in graph.node for name in (node.input[1:] if node.op_type == "Gather" else node.input)}
+    return sum(
+        math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        for tensor in graph.initializer
+        if tensor.name in read
     )
 
 
