@@ -8,7 +8,15 @@ from typing import Any, Protocol
 
 from benchmarks.figures import decode_figures, open_loop_figures, prefill_figures, prefix_figures
 from benchmarks.systems.protocol import Answer, EmbedAnswer, Request, run_message
-from benchmarks.workloads import NEW_TOKENS, PROMPT_TOKENS, STREAM_COUNTS, poisson_arrivals, prompts, texts
+from benchmarks.workloads import (
+    DECODE_TOKENS,
+    NEW_TOKENS,
+    PROMPT_TOKENS,
+    STREAM_COUNTS,
+    poisson_arrivals,
+    prompts,
+    texts,
+)
 
 Ask = Callable[[dict[str, Any]], dict[str, Any]]
 Figures = dict[str, float]
@@ -42,7 +50,7 @@ class Decode:
     """Streams that begin together, of PROMPT_TOKENS and `new_tokens` each."""
 
     streams: int
-    new_tokens: int = NEW_TOKENS
+    new_tokens: int = DECODE_TOKENS
     kind: str = "decode"
 
     @property

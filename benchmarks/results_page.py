@@ -15,7 +15,7 @@ from benchmarks.comparison import (
     systems_table,
 )
 from benchmarks.report import table
-from benchmarks.workloads import NEW_TOKENS, PROMPT_TOKENS
+from benchmarks.workloads import DECODE_TOKENS, NEW_TOKENS, PROMPT_TOKENS
 
 # What a reader wants to know of the CPU, of the many flags that it has.
 TELLING_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8")
@@ -73,7 +73,7 @@ def _limits(figures: Mapping[str, Any], compared: Comparison) -> str:
 
 def _decode(compared: Comparison) -> list[str]:
     return [
-        f"## Decode: {PROMPT_TOKENS}-token prompts, {NEW_TOKENS} new tokens",
+        f"## Decode: {PROMPT_TOKENS}-token prompts, {DECODE_TOKENS} new tokens",
         "Tokens/s while all streams decode.",
         figure_table(compared, "decode", "decode_tokens_per_second"),
         "New tokens/s over the whole run, prompts included.",

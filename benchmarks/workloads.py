@@ -4,6 +4,9 @@ import random
 
 PROMPT_TOKENS = 64
 NEW_TOKENS = 64
+# Of streams that begin together: long enough that all of them decode side by side for most of the run, although the
+# first has its tokens before the last has its prompt.
+DECODE_TOKENS = 128
 STREAM_COUNTS = (1, 8, 32)
 _SEED = 20_241_124
 # Word counts of the texts to embed: mean 32, a long tail, as sentences and paragraphs come in real traffic.

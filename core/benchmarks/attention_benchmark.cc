@@ -77,7 +77,7 @@ class Step {
                                              pool(2 * i + 1), cu_seqlens_,  past_lens_, table_, columns_,
                                              num_blocks_,     kBlockTokens, output_};
       const double begin = Seconds();
-      if (!PagedAttention(args, math, parallel_for).ok()) std::abort();
+      if (!PagedAttention(args, math, parallel_for, &scratch_).ok()) std::abort();
       times.push_back(Seconds() - begin);
     }
     const auto third = times.begin() + static_cast<ptrdiff_t>(times.size() / 3);
@@ -113,6 +113,7 @@ class Step {
   std::vector<int32_t> table_, cu_seqlens_, past_lens_;
   std::vector<Element> caches_;
   std::vector<float> query_, key_, output_;
+  PagedAttentionScratch scratch_;
 };
 
 struct Limits {
