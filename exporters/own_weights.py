@@ -5,9 +5,10 @@ from __future__ import annotations
 from exporters.options import ExportOptions, Task, Weights
 from exporters.source import Source
 
-# Types of GGUF tensors by the precision that keeps them: blocks of 4 bits, and whatever else is at most 8 bits.
-_FOUR_BIT_TYPES = frozenset({"Q4_0", "Q4_1", "Q4_K"})
-_EIGHT_BIT_TYPES = frozenset({"Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0", "Q8_1", "Q8_K"})
+# Types of GGUF tensors by the precision that keeps them: blocks of 4 bits whose scales and minimums are halves come out
+# unchanged; Q4_K has scales that no half holds, so that rounding to 4 bits once more could cost as much as for floats.
+_FOUR_BIT_TYPES = frozenset({"Q4_0", "Q4_1"})
+_EIGHT_BIT_TYPES = frozenset({"Q4_K", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0", "Q8_1", "Q8_K"})
 # The embedding and the output projection have 8 bits in every quantised entry, whatever they have here.
 _ENDS = ("token_embd.", "output.")
 

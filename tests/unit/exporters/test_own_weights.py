@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from exporters.demo import chat_checkpoint, embed_checkpoint
-from exporters.options import CudaOptions, ExportOptions, Task, Weights
+from exporters.options import CudaOptions, ExportOptions, Task, Weights, WeightsChoice
 from exporters.own_weights import chosen_weights
 from exporters.source import find_source
 
@@ -21,8 +21,9 @@ def _gguf(folder: Path, types: dict[str, gguf.GGMLQuantizationType]) -> str:
     path = folder / "model.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     for name, kind in types.items():
-        values = np.random.default_rng(0).standard_normal((ROWS, COLUMNS), dtype=np.float32)
-        writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+        block_values, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+        values = np.zeros((ROWS, COLUMNS // block_values * block_bytes), np.uint8)
+        writer.add_tensor(name, values, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -30,11 +31,17 @@ def _gguf(folder: Path, types: dict[str, gguf.GGMLQuantizationType]) -> str:
     return str(path)
 
 
-def _chosen(checkpoint: str, task: Task = "generate", **options: object) -> Weights:
-    return chosen_weights(ExportOptions(checkpoint, "model", **options), find_source(checkpoint), task)  # type: ignore[arg-type]
+def _chosen(
+    checkpoint: str, task: Task = "generate", *, weights: WeightsChoice = "auto", cuda: CudaOptions | None = None
+) -> Weights:
+    options = ExportOptions(checkpoint, "model", weights=weights, cuda=cuda)
+    return chosen_weights(options, find_source(checkpoint), task)
 
 
-@pytest.mark.parametrize(("kind", "weights"), [("Q4_0", "int4"), ("Q4_1", "int4"), ("Q8_0", "int8"), ("F16", "fp32")])
+@pytest.mark.parametrize(
+    ("kind", "weights"),
+    [("Q4_0", "int4"), ("Q4_1", "int4"), ("Q4_K", "int8"), ("Q6_K", "int8"), ("Q8_0", "int8"), ("F16", "fp32")],
+)
 def test_a_gguf_file_keeps_the_precision_that_most_of_its_layers_have(
     tmp_path: Path, kind: str, weights: Weights
 ) -> None:
