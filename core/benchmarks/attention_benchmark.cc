@@ -1,5 +1,6 @@
 // Prints how fast paged attention is for steps of decoding and prefill, and what share of the machine's limits that is:
-// of its memory, as every key and value is read, and of its arithmetic.
+// of its memory, as every key and value is read, and of its arithmetic: of float multiply-adds, or over an 8-bit cache
+// of VNNI.
 //
 //   attention_benchmark [THREADS [LEVEL [HEADS KV_HEADS HEAD_SIZE]]]
 //
@@ -30,10 +31,10 @@ struct Load {
 };
 constexpr Load kLoads[] = {
     {"decode", 1, 64, 1},    {"decode", 1, 512, 1},   {"decode", 1, 2000, 1},  {"decode", 8, 64, 1},
-    {"decode", 8, 512, 1},   {"decode", 8, 2000, 1},  {"decode", 32, 64, 1},   {"decode", 32, 128, 1},
-    {"decode", 32, 512, 1},  {"decode", 32, 2000, 1}, {"decode", 64, 64, 1},   {"decode", 64, 512, 1},
-    {"decode", 64, 2000, 1}, {"prefill", 1, 0, 64},   {"prefill", 1, 0, 512},  {"prefill", 1, 0, 2000},
-    {"prefill", 8, 0, 64},   {"chunk", 1, 1500, 64},  {"chunk", 1, 1500, 256},
+    {"decode", 8, 256, 1},   {"decode", 8, 512, 1},   {"decode", 8, 2000, 1},  {"decode", 32, 64, 1},
+    {"decode", 32, 192, 1},  {"decode", 32, 512, 1},  {"decode", 32, 2000, 1}, {"decode", 64, 64, 1},
+    {"decode", 64, 512, 1},  {"decode", 64, 2000, 1}, {"prefill", 1, 0, 64},   {"prefill", 1, 0, 512},
+    {"prefill", 1, 0, 2000}, {"prefill", 8, 0, 64},   {"chunk", 1, 1500, 64},  {"chunk", 1, 1500, 256},
 };
 constexpr int32_t kBlockTokens = 16;
 constexpr double kSecondsEach = 0.2;
@@ -55,8 +56,7 @@ class Step {
     std::shuffle(table_.begin(), table_.end(), random);
     pool_ = int64_t{num_blocks_} * kBlockTokens * layer.num_kv_heads * CacheRowElements<Element>(layer.head_size);
     layers_ = std::max<int64_t>(1, kCacheBytes / (2 * pool_ * static_cast<int64_t>(sizeof(Element))));
-    // As 8-bit rows: values of 0 or less with the scale 0.
-    caches_.resize(static_cast<size_t>(2 * layers_ * pool_));
+    FillCaches(random);
     for (int32_t s = 0; s <= load.sequences; ++s) cu_seqlens_.push_back(s * load.tokens);
     past_lens_.assign(static_cast<size_t>(load.sequences), load.past);
     const auto tokens = static_cast<size_t>(cu_seqlens_.back());
@@ -91,12 +91,31 @@ class Step {
     return 2.0 * row * load_.sequences * layer_.num_kv_heads * (load_.past + load_.tokens);
   }
   // Of scores and outputs.
-  [[nodiscard]] double FloatOperations() const {
+  [[nodiscard]] double Operations() const {
     const double seen = load_.tokens * (load_.past + 0.5 * (load_.tokens + 1));
     return 4.0 * layer_.head_size * layer_.num_heads * load_.sequences * seen;
   }
 
  private:
+  // The same few rows over and over.
+  void FillCaches(std::mt19937& random) {
+    constexpr size_t kRows = 997;
+    const auto head_size = static_cast<size_t>(layer_.head_size);
+    const auto row_elements = static_cast<size_t>(CacheRowElements<Element>(layer_.head_size));
+    const std::vector<float> floats = Normal(random, kRows * head_size);
+    std::vector<Element> rows(kRows * row_elements);
+    for (size_t i = 0; i < kRows; ++i) WriteRow(floats.data() + i * head_size, rows.data() + i * row_elements);
+    caches_.resize(static_cast<size_t>(2 * layers_ * pool_));
+    for (size_t at = 0; at < caches_.size(); at += rows.size()) {
+      const size_t count = std::min(rows.size(), caches_.size() - at);
+      std::copy_n(rows.begin(), count, caches_.begin() + static_cast<ptrdiff_t>(at));
+    }
+  }
+  void WriteRow(const float* from, float* to) const { std::copy_n(from, layer_.head_size, to); }
+  void WriteRow(const float* from, uint8_t* to) const {
+    AttentionMathFor(SimdLevel::kScalar).quantise_row(from, layer_.head_size, to);
+  }
+
   static std::vector<float> Normal(std::mt19937& random, size_t count) {
     std::normal_distribution<float> normal;
     std::vector<float> values(count);
@@ -119,6 +138,7 @@ class Step {
 struct Limits {
   double bytes_per_second = 0.0;
   double flops_per_second = 0.0;
+  double int8_ops_per_second = 0.0;
 };
 
 template <typename Element>
@@ -127,11 +147,13 @@ void Print(const AttentionLayer& layer, const Load& load, const AttentionMath& m
   Step<Element> step(layer, load);
   const double seconds = step.Measure(math, parallel_for);
   const double bytes = step.Bytes() / seconds;
-  const double flops = step.FloatOperations() / seconds;
+  const double operations = step.Operations() / seconds;
+  const bool is_int8 = sizeof(Element) == 1;
+  const double limit = is_int8 ? limits.int8_ops_per_second : limits.flops_per_second;
   std::printf("| %s | %d | %d | %d | %s | %.1f | %.1f | %.0f%% | %.1f | %.0f%% |\n", load.name, load.sequences,
-              load.past, load.tokens, sizeof(Element) == 1 ? "int8" : "float", seconds * 1e6, bytes / 1e9,
-              100.0 * bytes / limits.bytes_per_second, flops / 1e9,
-              limits.flops_per_second > 0.0 ? 100.0 * flops / limits.flops_per_second : 0.0);
+              load.past, load.tokens, is_int8 ? "int8" : "float", seconds * 1e6, bytes / 1e9,
+              100.0 * bytes / limits.bytes_per_second, operations / 1e9,
+              limit > 0.0 ? 100.0 * operations / limit : 0.0);
 }
 
 int Main(int threads, const char* wanted, AttentionLayer layer) {
@@ -143,10 +165,12 @@ int Main(int threads, const char* wanted, AttentionLayer layer) {
   layer.scale = 1.0F / std::sqrt(static_cast<float>(layer.head_size));
   SpinningTeam team(threads);
   const ParallelFor parallel_for = [&](size_t count, const Task& task) { team.Run(count, task); };
-  const Limits limits{ReadBytesPerSecond(parallel_for, threads), FmaFlopsPerSecond(parallel_for, threads)};
-  std::printf("limits with %d threads: memory %.1f GB/s, float multiply-add %.0f GFLOP/s\n\n", threads,
-              limits.bytes_per_second / 1e9, limits.flops_per_second / 1e9);
-  std::printf("| step | sequences | past | new | cache | us | GB/s | of memory | GFLOP/s | of multiply-add |\n");
+  const Limits limits{ReadBytesPerSecond(parallel_for, threads), FmaFlopsPerSecond(parallel_for, threads),
+                      VnniOpsPerSecond(parallel_for, threads)};
+  std::printf("limits with %d threads: memory %.1f GB/s, float multiply-add %.0f GFLOP/s, VNNI %.0f Gop/s\n\n", threads,
+              limits.bytes_per_second / 1e9, limits.flops_per_second / 1e9, limits.int8_ops_per_second / 1e9);
+  std::printf(
+      "| step | sequences | past | new | cache | us | GB/s | of memory | Gop/s | of float multiply-add or VNNI |\n");
   std::printf("|---|---|---|---|---|---|---|---|---|---|\n");
   for (const Load& load : kLoads) {
     Print<float>(layer, load, AttentionMathFor(level), parallel_for, limits);

@@ -8,21 +8,12 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/attention_int8_math.h"
 #include "kernels/cpu_features.h"
 
 namespace naiad {
 
-inline constexpr int32_t kMaxStripRows = 6;   // Rows that share one pass over keys or values.
-inline constexpr int32_t kChunkTokens = 256;  // Positions that have one softmax; a multiple of 16.
-// Scores of one row begin this many floats after those of the row before: a chunk, and what vectors write behind it.
-// Not a power of two, as the rows would share the same few lines of the cache.
-inline constexpr int32_t kScoreStride = kChunkTokens + 16;
-
-// Softmax of one row over some positions: the largest score, and the sum of exp(score - max).
-struct SoftmaxState {
-  float max = 0.0F;
-  float sum = 0.0F;  // 0 exactly while no position has been seen.
-};
+inline constexpr int32_t kMaxStripRows = 6;  // Rows that share one pass over keys or values.
 
 // Loops over keys or values ask for upcoming[j], as many rows that are needed soon, while they take row j; null = for
 // none. Blocks of the cache lie anywhere, so that the processor cannot guess what comes after the end of one. Of the 15
@@ -41,15 +32,11 @@ struct AttentionMath {
   void (*accumulate)(const float* weights, int32_t rows, const float* const* values, const float* const* upcoming,
                      int32_t count, int32_t head_size, float* const* outputs);
 
-  // The same two over 8-bit rows (quantised_row.h).
-  void (*scores_int8)(const float* const* queries, int32_t rows, const uint8_t* const* keys,
-                      const uint8_t* const* upcoming, int32_t count, int32_t head_size, float* scores);
-  void (*accumulate_int8)(const float* weights, int32_t rows, const uint8_t* const* values,
-                          const uint8_t* const* upcoming, int32_t count, int32_t head_size, float* const* outputs);
-
   // Writes one 8-bit row, the same bits at every level. A row that is not finite gets the scale NaN, so that whatever
   // attends to it shows it.
   void (*quantise_row)(const float* from, int32_t head_size, uint8_t* row);
+
+  Int8AttentionMath int8;  // Over 8-bit rows.
 };
 
 const AttentionMath& AttentionMathFor(SimdLevel level);

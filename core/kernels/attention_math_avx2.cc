@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/attention_functions_avx2.h"
 #include "kernels/attention_math.h"
 #include "kernels/quantised_row.h"
 #include "kernels/unroll.h"
@@ -32,62 +33,10 @@ float HorizontalMax(__m256 v) {
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
-// exp(x) for x <= 0, within 2 ulp; 0 below -87.3, where the true value is under 1.2e-38. x = n * ln 2 + r with |r| <=
-// ln 2 / 2; exp(r) is a polynomial of degree 6, interpolated at Chebyshev nodes (relative error 3e-9 before rounding).
-__m256 ExpNonPositive(__m256 x) {
-  const __m256 lowest = _mm256_set1_ps(-87.3F);
-  const __m256 keep = _mm256_cmp_ps(x, lowest, _CMP_NLT_UQ);  // Also true for NaN, which has to come out as NaN.
-  x = _mm256_blendv_ps(lowest, x, keep);
-  const __m256 n =
-      _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504F)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  // ln 2 in two pieces; n times the first one is exact.
-  __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375F), x);
-  r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4F), r);
-  __m256 p = _mm256_set1_ps(1.394215988e-3F);
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(8.375968227e-3F));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(4.166634014e-2F));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.666640530e-1F));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(5.000000050e-1F));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.000000040F));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0F));
-  const __m256i exponent = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
-  return _mm256_and_ps(_mm256_mul_ps(p, _mm256_castsi256_ps(exponent)), keep);
-}
-
-// tanh(x) within 4 ulp. Small |x|: x times a polynomial in x^2 (Chebyshev nodes, relative error 2e-10 before rounding);
-// else through exp(-2|x|), where nothing cancels.
-__m256 Tanh(__m256 x) {
-  const __m256 sign = _mm256_and_ps(x, _mm256_set1_ps(-0.0F));
-  const __m256 magnitude = _mm256_xor_ps(x, sign);
-  const __m256 square = _mm256_mul_ps(x, x);
-  __m256 p = _mm256_set1_ps(2.102294925e-3F);
-  p = _mm256_fmadd_ps(p, square, _mm256_set1_ps(-8.130431495e-3F));
-  p = _mm256_fmadd_ps(p, square, _mm256_set1_ps(2.168013344e-2F));
-  p = _mm256_fmadd_ps(p, square, _mm256_set1_ps(-5.394252068e-2F));
-  p = _mm256_fmadd_ps(p, square, _mm256_set1_ps(1.333316464e-1F));
-  p = _mm256_fmadd_ps(p, square, _mm256_set1_ps(-3.333332915e-1F));
-  p = _mm256_fmadd_ps(p, square, _mm256_set1_ps(1.0F));
-  const __m256 small = _mm256_mul_ps(p, magnitude);
-  const __m256 one = _mm256_set1_ps(1.0F);
-  const __m256 e = ExpNonPositive(_mm256_mul_ps(magnitude, _mm256_set1_ps(-2.0F)));
-  const __m256 large = _mm256_div_ps(_mm256_sub_ps(one, e), _mm256_add_ps(one, e));
-  const __m256 is_large = _mm256_cmp_ps(magnitude, _mm256_set1_ps(0.6F), _CMP_GT_OQ);
-  return _mm256_or_ps(_mm256_blendv_ps(small, large, is_large), sign);
-}
-
-// Eight elements of a key or value as floats: a float row's own, or the values of an 8-bit row without its scale.
 __m256 Load(const float* from) { return _mm256_loadu_ps(from); }
-__m256 Load(const uint8_t* from) {
-  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
-}
 
 // The first `count` (1 .. 7) elements, then zeros.
 __m256 LoadPart(const float* from, int32_t count) { return _mm256_maskload_ps(from, LaneMask(count)); }
-__m256 LoadPart(const uint8_t* from, int32_t count) {
-  std::int64_t bytes = 0;
-  std::memcpy(&bytes, from, static_cast<size_t>(count));
-  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(bytes)));
-}
 
 // Sum of the lanes of each of eight vectors, in their order. Lanes are added in the order of HorizontalSum.
 __m256 HorizontalSums(const __m256* v) {
@@ -106,8 +55,8 @@ __m256 HorizontalSums(const __m256* v) {
 
 // kRows x kKeys dot products at once, at most eight. Each has one accumulator, filled in the order of d, so that its
 // bits do not depend on kRows and kKeys.
-template <int kRows, int kKeys, typename Element>
-void ScoresBlock(const float* const* queries, const Element* const* keys, int32_t head_size, float* scores) {
+template <int kRows, int kKeys>
+void ScoresBlock(const float* const* queries, const float* const* keys, int32_t head_size, float* scores) {
   __m256 sums[kLanes];
   Unroll<kLanes>([&](auto i) { sums[i] = _mm256_setzero_ps(); });
   const auto add = [&](const auto& load, int32_t d) {
@@ -129,20 +78,17 @@ void ScoresBlock(const float* const* queries, const Element* const* keys, int32_
 }
 
 // Into the second level of the cache: the first has too few open requests for so many lines.
-template <typename Element>
-void Prefetch(const Element* const* rows, int32_t count, int32_t head_size) {
+void Prefetch(const float* const* rows, int32_t count, int32_t head_size) {
   constexpr ptrdiff_t kLineBytes = 64;
-  const auto row_bytes = static_cast<ptrdiff_t>(sizeof(Element)) * head_size;
+  const auto row_bytes = static_cast<ptrdiff_t>(sizeof(float)) * head_size;
   for (int32_t j = 0; j < count; ++j) {
     const char* const row = reinterpret_cast<const char*>(rows[j]);
     for (ptrdiff_t offset = 0; offset < row_bytes; offset += kLineBytes) _mm_prefetch(row + offset, _MM_HINT_T1);
-    // 8-bit rows do not begin where lines do, and end with their scale.
-    if constexpr (sizeof(Element) == 1) _mm_prefetch(row + row_bytes + kRowScaleBytes - 1, _MM_HINT_T1);
   }
 }
 
-template <int kRows, int kKeys, typename Element>
-void ScoresRows(const float* const* queries, const Element* const* keys, const Element* const* upcoming, int32_t count,
+template <int kRows, int kKeys>
+void ScoresRows(const float* const* queries, const float* const* keys, const float* const* upcoming, int32_t count,
                 int32_t head_size, float* scores) {
   if (upcoming != nullptr) Prefetch(upcoming, count, head_size);
   int32_t j = 0;
@@ -150,8 +96,7 @@ void ScoresRows(const float* const* queries, const Element* const* keys, const E
   for (; j < count; ++j) ScoresBlock<kRows, 1>(queries, keys + j, head_size, scores + j);
 }
 
-template <typename Element>
-void Scores(const float* const* queries, int32_t rows, const Element* const* keys, const Element* const* upcoming,
+void Scores(const float* const* queries, int32_t rows, const float* const* keys, const float* const* upcoming,
             int32_t count, int32_t head_size, float* scores) {
   // 16 registers: kRows * kKeys sums, kKeys keys and one query.
   for (; rows > 4; rows -= 4, queries += 4, scores += 4 * kScoreStride, upcoming = nullptr) {
@@ -193,8 +138,8 @@ SoftmaxState Weights(float* scores, int32_t count, float scale, float softcap) {
 }
 
 // kRows x (kVectors * 8) outputs from offset d on; per output the order is that of j, whatever kRows and kVectors are.
-template <int kRows, int kVectors, typename Element>
-void AccumulateBlock(const float* weights, const Element* const* values, int32_t count, int32_t d,
+template <int kRows, int kVectors>
+void AccumulateBlock(const float* weights, const float* const* values, int32_t count, int32_t d,
                      float* const* outputs) {
   __m256 sums[kRows * kVectors];
   const auto for_each_sum = [&](const auto& f) {
@@ -212,8 +157,8 @@ void AccumulateBlock(const float* weights, const Element* const* values, int32_t
 }
 
 // The last head_size % 8 outputs.
-template <int kRows, typename Element>
-void AccumulateTail(const float* weights, const Element* const* values, int32_t count, int32_t d, int32_t head_size,
+template <int kRows>
+void AccumulateTail(const float* weights, const float* const* values, int32_t count, int32_t d, int32_t head_size,
                     float* const* outputs) {
   const __m256i mask = LaneMask(head_size - d);
   for (int r = 0; r < kRows; ++r) {
@@ -226,8 +171,8 @@ void AccumulateTail(const float* weights, const Element* const* values, int32_t 
   }
 }
 
-template <int kRows, int kVectors, typename Element>
-void AccumulateRows(const float* weights, const Element* const* values, const Element* const* upcoming, int32_t count,
+template <int kRows, int kVectors>
+void AccumulateRows(const float* weights, const float* const* values, const float* const* upcoming, int32_t count,
                     int32_t head_size, float* const* outputs) {
   if (upcoming != nullptr) Prefetch(upcoming, count, head_size);
   int32_t d = 0;
@@ -238,8 +183,7 @@ void AccumulateRows(const float* weights, const Element* const* values, const El
   if (d < head_size) AccumulateTail<kRows>(weights, values, count, d, head_size, outputs);
 }
 
-template <typename Element>
-void Accumulate(const float* weights, int32_t rows, const Element* const* values, const Element* const* upcoming,
+void Accumulate(const float* weights, int32_t rows, const float* const* values, const float* const* upcoming,
                 int32_t count, int32_t head_size, float* const* outputs) {
   // 16 registers: kRows * kVectors sums, kVectors values and one weight.
   for (; rows > 4; rows -= 4, weights += 4 * kScoreStride, outputs += 4, upcoming = nullptr) {
@@ -255,25 +199,6 @@ void Accumulate(const float* weights, int32_t rows, const Element* const* values
     default:
       return AccumulateRows<4, 2>(weights, values, upcoming, count, head_size, outputs);
   }
-}
-
-void ScoresInt8(const float* const* queries, int32_t rows, const uint8_t* const* keys, const uint8_t* const* upcoming,
-                int32_t count, int32_t head_size, float* scores) {
-  Scores<uint8_t>(queries, rows, keys, upcoming, count, head_size, scores);
-  for (int32_t j = 0; j < count; ++j) {
-    const float scale = RowScale(keys[j], head_size);
-    for (int32_t r = 0; r < rows; ++r) scores[r * kScoreStride + j] *= scale;
-  }
-}
-
-void AccumulateInt8(const float* weights, int32_t rows, const uint8_t* const* values, const uint8_t* const* upcoming,
-                    int32_t count, int32_t head_size, float* const* outputs) {
-  float scaled[kMaxStripRows * kScoreStride];
-  for (int32_t j = 0; j < count; ++j) {
-    const float scale = RowScale(values[j], head_size);
-    for (int32_t r = 0; r < rows; ++r) scaled[r * kScoreStride + j] = weights[r * kScoreStride + j] * scale;
-  }
-  Accumulate<uint8_t>(scaled, rows, values, upcoming, count, head_size, outputs);
 }
 
 // Eight floats, times `inverse` and rounded, as signed bytes.
@@ -318,8 +243,7 @@ void QuantiseRow(const float* from, int32_t head_size, uint8_t* row) {
 }  // namespace
 
 const AttentionMath& Avx2AttentionMath() {
-  static constexpr AttentionMath kMath{Scores<float>, Weights,        Accumulate<float>,
-                                       ScoresInt8,    AccumulateInt8, QuantiseRow};
+  static const AttentionMath kMath{Scores, Weights, Accumulate, QuantiseRow, Avx2Int8AttentionMath()};
   return kMath;
 }
 

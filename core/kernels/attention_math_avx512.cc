@@ -4,8 +4,8 @@
 
 #include <limits>
 
+#include "kernels/attention_functions_avx512.h"
 #include "kernels/attention_math.h"
-#include "kernels/quantised_row.h"
 #include "kernels/unroll.h"
 
 namespace naiad {
@@ -21,59 +21,8 @@ constexpr bool kUnrollCommonHead = false;
 constexpr bool kUnrollCommonHead = true;
 #endif
 
-// The first `count` lanes, 0 .. 16.
-__mmask16 FirstLanes(int32_t count) { return static_cast<__mmask16>((1U << static_cast<unsigned>(count)) - 1U); }
-
-// exp(x) for x <= 0, within 2 ulp; 0 below -87.3, where the true value is under 1.2e-38. x = n * ln 2 + r with |r| <=
-// ln 2 / 2; exp(r) is a polynomial of degree 6, interpolated at Chebyshev nodes (relative error 3e-9 before rounding).
-__m512 ExpNonPositive(__m512 x) {
-  // Also true for NaN, which has to come out as NaN.
-  const __mmask16 keep = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.3F), _CMP_NLT_UQ);
-  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504F)),
-                                        _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  // ln 2 in two pieces; n times the first one is exact.
-  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375F), x);
-  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4F), r);
-  __m512 p = _mm512_set1_ps(1.394215988e-3F);
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.375968227e-3F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.166634014e-2F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.666640530e-1F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.000000050e-1F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.000000040F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0F));
-  return _mm512_maskz_scalef_ps(keep, p, n);
-}
-
-// tanh(x) within 4 ulp. Small |x|: x times a polynomial in x^2 (Chebyshev nodes, relative error 2e-10 before rounding);
-// else through exp(-2|x|), where nothing cancels.
-__m512 Tanh(__m512 x) {
-  const __m512 magnitude = _mm512_abs_ps(x);
-  const __m512 square = _mm512_mul_ps(x, x);
-  __m512 p = _mm512_set1_ps(2.102294925e-3F);
-  p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(-8.130431495e-3F));
-  p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(2.168013344e-2F));
-  p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(-5.394252068e-2F));
-  p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(1.333316464e-1F));
-  p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(-3.333332915e-1F));
-  p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(1.0F));
-  const __m512 small = _mm512_mul_ps(p, magnitude);
-  const __m512 one = _mm512_set1_ps(1.0F);
-  const __m512 e = ExpNonPositive(_mm512_mul_ps(magnitude, _mm512_set1_ps(-2.0F)));
-  const __m512 large = _mm512_div_ps(_mm512_sub_ps(one, e), _mm512_add_ps(one, e));
-  const __mmask16 is_large = _mm512_cmp_ps_mask(magnitude, _mm512_set1_ps(0.6F), _CMP_GT_OQ);
-  const __m512i sign = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(INT32_MIN));
-  const __m512 result = _mm512_mask_blend_ps(is_large, small, large);
-  return _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(result), sign));
-}
-
 __m512 Load(const float* from) { return _mm512_loadu_ps(from); }
-__m512 Load(const uint8_t* from) {
-  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
-}
 __m512 LoadPart(const float* from, int32_t count) { return _mm512_maskz_loadu_ps(FirstLanes(count), from); }
-__m512 LoadPart(const uint8_t* from, int32_t count) {
-  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(FirstLanes(count), from)));
-}
 
 // Adds up lanes that differ in one bit of their number: of u in the lanes without that bit, of v in those with it. Four
 // such steps turn sixteen vectors into one of their sums, in the order of the vectors.
@@ -94,19 +43,16 @@ __m512 AddLanes(__m512 u, __m512 v) {
 }
 
 // Into the second level of the cache: the first has too few open requests for so many lines.
-template <typename Element>
-[[gnu::always_inline]] inline void PrefetchRow(const Element* row, int32_t head_size) {
+[[gnu::always_inline]] inline void PrefetchRow(const float* row, int32_t head_size) {
   constexpr ptrdiff_t kLineBytes = 64;
   const char* const begin = reinterpret_cast<const char*>(row);
-  const auto row_bytes = static_cast<ptrdiff_t>(sizeof(Element)) * head_size;
+  const auto row_bytes = static_cast<ptrdiff_t>(sizeof(float)) * head_size;
   for (ptrdiff_t offset = 0; offset < row_bytes; offset += kLineBytes) _mm_prefetch(begin + offset, _MM_HINT_T1);
-  // 8-bit rows do not begin where lines do, and end with their scale.
-  if constexpr (sizeof(Element) == 1) _mm_prefetch(begin + row_bytes + kRowScaleBytes - 1, _MM_HINT_T1);
 }
 
 // Products of two keys of four vectors with kRows queries, sixteen sums for each.
-template <int kRows, typename Element>
-[[gnu::always_inline]] inline void MultiplyTwo(const float* const* queries, const Element* first, const Element* second,
+template <int kRows>
+[[gnu::always_inline]] inline void MultiplyTwo(const float* const* queries, const float* first, const float* second,
                                                __m512 (&sums)[2][kRows]) {
   Unroll<kCommonVectors>([&](auto v) __attribute__((always_inline)) {
     const __m512 keys[2] = {Load(first + v * kLanes), Load(second + v * kLanes)};
@@ -121,9 +67,9 @@ template <int kRows, typename Element>
 
 // Dot products of kRows queries with those of sixteen keys of four vectors whose number is kFirst in the bits below
 // kBit. The products are added up in a tree, from its leaves, so that few of them wait in registers.
-template <int kBit, int kFirst, int kRows, typename Element>
-[[gnu::always_inline]] inline void CommonDots(const float* const* queries, const Element* const* keys,
-                                              const Element* const* upcoming, __m512 (&dots)[kRows]) {
+template <int kBit, int kFirst, int kRows>
+[[gnu::always_inline]] inline void CommonDots(const float* const* queries, const float* const* keys,
+                                              const float* const* upcoming, __m512 (&dots)[kRows]) {
   __m512 sums[2][kRows];
   if constexpr (kBit == 8) {
     MultiplyTwo<kRows>(queries, keys[kFirst], keys[kFirst + 8], sums);
@@ -139,8 +85,8 @@ template <int kBit, int kFirst, int kRows, typename Element>
 }
 
 // Products of one key of any size.
-template <int kRows, typename Element>
-void MultiplyOne(const float* const* queries, const Element* key, int32_t head_size, __m512 (&sums)[kRows]) {
+template <int kRows>
+void MultiplyOne(const float* const* queries, const float* key, int32_t head_size, __m512 (&sums)[kRows]) {
   for (int r = 0; r < kRows; ++r) sums[r] = _mm512_setzero_ps();
   int32_t d = 0;
   for (; d + kLanes <= head_size; d += kLanes) {
@@ -153,8 +99,8 @@ void MultiplyOne(const float* const* queries, const Element* key, int32_t head_s
 }
 
 // The same as CommonDots for a head of any size, by way of memory.
-template <int kRows, typename Element>
-void AnyDots(const float* const* queries, const Element* const* keys, const Element* const* upcoming, int32_t head_size,
+template <int kRows>
+void AnyDots(const float* const* queries, const float* const* keys, const float* const* upcoming, int32_t head_size,
              __m512 (&dots)[kRows]) {
   __m512 sums[kLanes][kRows];
   for (int k = 0; k < kLanes; ++k) {
@@ -169,30 +115,18 @@ void AnyDots(const float* const* queries, const Element* const* keys, const Elem
   }
 }
 
-__m512 RowScales(const uint8_t* const* rows, int32_t head_size) {
-  const auto four = [&](int32_t i) {
-    return _mm_setr_ps(RowScale(rows[i], head_size), RowScale(rows[i + 1], head_size), RowScale(rows[i + 2], head_size),
-                       RowScale(rows[i + 3], head_size));
-  };
-  const __m256 low = _mm256_insertf128_ps(_mm256_castps128_ps256(four(0)), four(4), 1);
-  const __m256 high = _mm256_insertf128_ps(_mm256_castps128_ps256(four(8)), four(12), 1);
-  return _mm512_castsi512_ps(
-      _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_castps_si256(low)), _mm256_castps_si256(high), 1));
-}
-
 // Pointers to sixteen rows, of which only `count` are there: the last one stands for the others.
-template <typename Element>
-void Pad(const Element* const* rows, int32_t count, const Element** padded) {
+void Pad(const float* const* rows, int32_t count, const float** padded) {
   for (int32_t i = 0; i < kLanes; ++i) padded[i] = rows[i < count ? i : count - 1];
 }
 
-template <int kRows, typename Element>
-void ScoresRows(const float* const* queries, const Element* const* keys, const Element* const* upcoming, int32_t count,
+template <int kRows>
+void ScoresRows(const float* const* queries, const float* const* keys, const float* const* upcoming, int32_t count,
                 int32_t head_size, float* scores) {
-  const Element* padded[kLanes];
+  const float* padded[kLanes];
   for (int32_t j = 0; j < count; j += kLanes) {
-    const Element* const* group = keys + j;
-    const Element* const* ahead = upcoming == nullptr ? nullptr : upcoming + j;
+    const float* const* group = keys + j;
+    const float* const* ahead = upcoming == nullptr ? nullptr : upcoming + j;
     const int32_t there = count - j < kLanes ? count - j : kLanes;
     if (there < kLanes) {
       Pad(group, there, padded);
@@ -205,16 +139,11 @@ void ScoresRows(const float* const* queries, const Element* const* keys, const E
       if (done) CommonDots<1, 0, kRows>(queries, group, ahead, dots);
     }
     if (!done) AnyDots<kRows>(queries, group, ahead, head_size, dots);
-    if constexpr (sizeof(Element) == 1) {
-      const __m512 scales = RowScales(group, head_size);
-      Unroll<kRows>([&](auto r) { dots[r] = _mm512_mul_ps(dots[r], scales); });
-    }
     Unroll<kRows>([&](auto r) { _mm512_mask_storeu_ps(scores + r * kScoreStride + j, FirstLanes(there), dots[r]); });
   }
 }
 
-template <typename Element>
-void Scores(const float* const* queries, int32_t rows, const Element* const* keys, const Element* const* upcoming,
+void Scores(const float* const* queries, int32_t rows, const float* const* keys, const float* const* upcoming,
             int32_t count, int32_t head_size, float* scores) {
   // More rows at a time would leave no registers for the tree.
   for (; rows > 4; rows -= 3, queries += 3, scores += 3 * kScoreStride, upcoming = nullptr) {
@@ -257,8 +186,8 @@ SoftmaxState Weights(float* scores, int32_t count, float scale, float softcap) {
 }
 
 // kRows x (kVectors * 16) outputs from offset d on; per output the order is that of j, whatever kRows and kVectors are.
-template <int kRows, int kVectors, typename Element>
-void AccumulateBlock(const float* weights, const Element* const* values, const Element* const* upcoming, int32_t count,
+template <int kRows, int kVectors>
+void AccumulateBlock(const float* weights, const float* const* values, const float* const* upcoming, int32_t count,
                      int32_t d, int32_t head_size, float* const* outputs) {
   __m512 sums[kRows * kVectors];
   const auto for_each_sum = [&](const auto& f) {
@@ -277,8 +206,8 @@ void AccumulateBlock(const float* weights, const Element* const* values, const E
 }
 
 // The last head_size % 16 outputs.
-template <int kRows, typename Element>
-void AccumulateTail(const float* weights, const Element* const* values, int32_t count, int32_t d, int32_t head_size,
+template <int kRows>
+void AccumulateTail(const float* weights, const float* const* values, int32_t count, int32_t d, int32_t head_size,
                     float* const* outputs) {
   const __mmask16 there = FirstLanes(head_size - d);
   __m512 sums[kRows];
@@ -291,10 +220,10 @@ void AccumulateTail(const float* weights, const Element* const* values, int32_t 
   Unroll<kRows>([&](auto r) { _mm512_mask_storeu_ps(outputs[r] + d, there, sums[r]); });
 }
 
-template <int kRows, typename Element>
-void AccumulateRows(const float* weights, const Element* const* values, const Element* const* upcoming, int32_t count,
+template <int kRows>
+void AccumulateRows(const float* weights, const float* const* values, const float* const* upcoming, int32_t count,
                     int32_t head_size, float* const* outputs) {
-  const Element* const* ahead = upcoming;
+  const float* const* ahead = upcoming;
   int32_t d = 0;
   for (; d + kCommonVectors * kLanes <= head_size; d += kCommonVectors * kLanes, ahead = nullptr) {
     AccumulateBlock<kRows, kCommonVectors>(weights, values, ahead, count, d, head_size, outputs);
@@ -304,8 +233,7 @@ void AccumulateRows(const float* weights, const Element* const* values, const El
   if (d < head_size) AccumulateTail<kRows>(weights, values, count, d, head_size, outputs);
 }
 
-template <typename Element>
-void Accumulate(const float* weights, int32_t rows, const Element* const* values, const Element* const* upcoming,
+void Accumulate(const float* weights, int32_t rows, const float* const* values, const float* const* upcoming,
                 int32_t count, int32_t head_size, float* const* outputs) {
   // 32 registers: 4 sums a row, and 4 values; weights come from memory.
   switch (rows) {
@@ -324,32 +252,12 @@ void Accumulate(const float* weights, int32_t rows, const Element* const* values
   }
 }
 
-void AccumulateInt8(const float* weights, int32_t rows, const uint8_t* const* values, const uint8_t* const* upcoming,
-                    int32_t count, int32_t head_size, float* const* outputs) {
-  alignas(64) float scaled[kMaxStripRows * kScoreStride];
-  const uint8_t* padded[kLanes];
-  for (int32_t j = 0; j < count; j += kLanes) {
-    const uint8_t* const* group = values + j;
-    const int32_t there = count - j < kLanes ? count - j : kLanes;
-    if (there < kLanes) {
-      Pad(group, there, padded);
-      group = padded;
-    }
-    const __m512 scales = RowScales(group, head_size);
-    for (int32_t r = 0; r < rows; ++r) {
-      const __m512 weight = _mm512_maskz_loadu_ps(FirstLanes(there), weights + r * kScoreStride + j);
-      _mm512_store_ps(scaled + r * kScoreStride + j, _mm512_mul_ps(weight, scales));
-    }
-  }
-  Accumulate<uint8_t>(scaled, rows, values, upcoming, count, head_size, outputs);
-}
-
 }  // namespace
 
 const AttentionMath& Avx512AttentionMath() {
   // Few rows are written in 8 bits: the loop of the level before serves.
-  static const AttentionMath kMath{Scores<float>,   Weights,        Accumulate<float>,
-                                   Scores<uint8_t>, AccumulateInt8, Avx2AttentionMath().quantise_row};
+  static const AttentionMath kMath{Scores, Weights, Accumulate, Avx2AttentionMath().quantise_row,
+                                   Avx512Int8AttentionMath()};
   return kMath;
 }
 

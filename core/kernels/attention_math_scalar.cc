@@ -44,29 +44,6 @@ void Accumulate(const float* weights, int32_t rows, const float* const* values, 
   }
 }
 
-float Dequantised(uint8_t value) { return static_cast<float>(static_cast<int8_t>(value)); }
-
-void ScoresInt8(const float* const* queries, int32_t rows, const uint8_t* const* keys,
-                const uint8_t* const* /*upcoming*/, int32_t count, int32_t head_size, float* scores) {
-  for (int32_t r = 0; r < rows; ++r) {
-    for (int32_t j = 0; j < count; ++j) {
-      float sum = 0.0F;
-      for (int32_t d = 0; d < head_size; ++d) sum += queries[r][d] * Dequantised(keys[j][d]);
-      scores[r * kScoreStride + j] = sum * RowScale(keys[j], head_size);
-    }
-  }
-}
-
-void AccumulateInt8(const float* weights, int32_t rows, const uint8_t* const* values,
-                    const uint8_t* const* /*upcoming*/, int32_t count, int32_t head_size, float* const* outputs) {
-  for (int32_t r = 0; r < rows; ++r) {
-    for (int32_t j = 0; j < count; ++j) {
-      const float weight = weights[r * kScoreStride + j] * RowScale(values[j], head_size);
-      for (int32_t d = 0; d < head_size; ++d) outputs[r][d] += weight * Dequantised(values[j][d]);
-    }
-  }
-}
-
 void QuantiseRow(const float* from, int32_t head_size, uint8_t* row) {
   float magnitude = 0.0F;
   bool finite = true;
@@ -86,7 +63,7 @@ void QuantiseRow(const float* from, int32_t head_size, uint8_t* row) {
 }  // namespace
 
 const AttentionMath& ScalarAttentionMath() {
-  static constexpr AttentionMath kMath{Scores, Weights, Accumulate, ScoresInt8, AccumulateInt8, QuantiseRow};
+  static const AttentionMath kMath{Scores, Weights, Accumulate, QuantiseRow, ScalarInt8AttentionMath()};
   return kMath;
 }
 

@@ -4,7 +4,6 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <type_traits>
 #include <vector>
 
 namespace naiad {
@@ -13,32 +12,7 @@ namespace {
 // Positions whose keys, or values, are taken for all rows before the next ones, so that they stay in the first level of
 // the cache.
 constexpr int32_t kSegmentTokens = 64;
-// Loops may ask for this many rows behind those that they should.
-constexpr int32_t kOverhang = 15;
-
-// Positions begin .. end-1 of a chunk, counted from its start.
-struct Range {
-  int32_t begin = 0;
-  int32_t end = 0;
-  [[nodiscard]] bool empty() const { return begin >= end; }
-};
-
-Range Overlap(Range a, Range b) { return {std::max(a.begin, b.begin), std::min(a.end, b.end)}; }
-
-// The inner loops for one kind of rows.
-template <typename Element>
-auto ScoresOf(const AttentionMath& math) {
-  if constexpr (std::is_same_v<Element, float>) return math.scores;
-  if constexpr (std::is_same_v<Element, uint8_t>) return math.scores_int8;
-}
-template <typename Element>
-auto AccumulateOf(const AttentionMath& math) {
-  if constexpr (std::is_same_v<Element, float>) return math.accumulate;
-  if constexpr (std::is_same_v<Element, uint8_t>) return math.accumulate_int8;
-}
-
-// One chunk for all rows of a pass.
-template <typename Element>
+// One chunk for all rows of a pass, in floats.
 class ChunkPass {
  public:
   ChunkPass(const AttentionMath& math, const AttentionLayer& layer, std::span<const AttentionRow> rows, int32_t chunk,
@@ -46,8 +20,7 @@ class ChunkPass {
       : math_(math), layer_(layer), rows_(rows), parts_(parts), first_position_(chunk * kChunkTokens) {
     seen_ = {kChunkTokens, 0};
     for (size_t r = 0; r < rows.size(); ++r) {
-      ranges_[r] = Overlap({rows[r].first_position - first_position_, rows[r].last_position + 1 - first_position_},
-                           {0, kChunkTokens});
+      ranges_[r] = RangeInChunk(rows[r], first_position_);
       if (!ranges_[r].empty()) {
         seen_ = {std::min(seen_.begin, ranges_[r].begin), std::max(seen_.end, ranges_[r].end)};
       }
@@ -56,7 +29,7 @@ class ChunkPass {
     }
   }
 
-  void Run(const LocateRows<Element>& locate, std::span<const Element* const> next) {
+  void Run(const LocateRows<float>& locate, std::span<const float* const> next) {
     if (seen_.empty()) return;
     Locate(locate, next);
     const int32_t first_segment = seen_.begin - seen_.begin % kSegmentTokens;
@@ -74,15 +47,15 @@ class ChunkPass {
   }
 
  private:
-  [[nodiscard]] Range SeenOf(int32_t segment) const { return Overlap(seen_, {segment, segment + kSegmentTokens}); }
+  [[nodiscard]] ChunkRange SeenOf(int32_t segment) const { return Overlap(seen_, {segment, segment + kSegmentTokens}); }
   [[nodiscard]] size_t StripRows(size_t row) const { return std::min<size_t>(kMaxStripRows, rows_.size() - row); }
   // Into stream_, for a position of seen_.
-  const Element** KeyAt(int32_t position) { return stream_.data() + (position - seen_.begin); }
-  const Element** ValueAt(int32_t position) { return KeyAt(position) + (seen_.end - seen_.begin); }
+  const float** KeyAt(int32_t position) { return stream_.data() + (position - seen_.begin); }
+  const float** ValueAt(int32_t position) { return KeyAt(position) + (seen_.end - seen_.begin); }
   float* ScoresAt(size_t row, int32_t position) { return scores_.data() + row * kScoreStride + position; }
 
   // Lists the rows in the order in which they are used, so that those kRowsAhead further on can be asked for.
-  void Locate(const LocateRows<Element>& locate, std::span<const Element* const> next) {
+  void Locate(const LocateRows<float>& locate, std::span<const float* const> next) {
     const int32_t count = seen_.end - seen_.begin;
     locate(first_position_ + seen_.begin, count, stream_.data(), stream_.data() + count);
     const auto end = std::copy(next.begin(), next.end(), stream_.begin() + 2 * ptrdiff_t{count});
@@ -90,27 +63,27 @@ class ChunkPass {
   }
 
   // Rows of a strip may see less than the whole range; their other scores are not used.
-  void ScoreSegment(Range range) {
+  void ScoreSegment(ChunkRange range) {
     for (size_t r = 0; r < rows_.size(); r += kMaxStripRows) {
       const size_t strip = StripRows(r);
       std::array<const float*, kMaxStripRows> queries{};
-      Range needed = {range.end, range.begin};
+      ChunkRange needed = {range.end, range.begin};
       for (size_t i = 0; i < strip; ++i) {
         queries[i] = rows_[r + i].query;
-        const Range own = Overlap(range, ranges_[r + i]);
+        const ChunkRange own = Overlap(range, ranges_[r + i]);
         if (!own.empty()) needed = {std::min(needed.begin, own.begin), std::max(needed.end, own.end)};
       }
       if (needed.empty()) continue;
-      ScoresOf<Element>(math_)(queries.data(), static_cast<int32_t>(strip), KeyAt(needed.begin),
-                               r == 0 ? KeyAt(needed.begin) + kRowsAhead : nullptr, needed.end - needed.begin,
-                               layer_.head_size, ScoresAt(r, needed.begin));
+      math_.scores(queries.data(), static_cast<int32_t>(strip), KeyAt(needed.begin),
+                   r == 0 ? KeyAt(needed.begin) + kRowsAhead : nullptr, needed.end - needed.begin, layer_.head_size,
+                   ScoresAt(r, needed.begin));
     }
   }
 
   // A weight must not meet a value that its row does not see, as 0 times infinity is no number. So what all rows see is
   // taken together, and what is before and behind that alone.
-  void AccumulateStrip(Range range, size_t row, size_t strip) {
-    Range common = range;
+  void AccumulateStrip(ChunkRange range, size_t row, size_t strip) {
+    ChunkRange common = range;
     for (size_t r = row; r < row + strip; ++r) common = Overlap(common, ranges_[r]);
     if (common.empty()) common = {range.end, range.end};
     for (size_t r = row; r < row + strip; ++r) {
@@ -120,13 +93,13 @@ class ChunkPass {
     for (size_t r = row; r < row + strip; ++r) Accumulate(Overlap({common.end, range.end}, ranges_[r]), r, 1);
   }
 
-  void Accumulate(Range range, size_t row, size_t strip) {
+  void Accumulate(ChunkRange range, size_t row, size_t strip) {
     if (range.empty()) return;
     std::array<float*, kMaxStripRows> sums{};
     for (size_t i = 0; i < strip; ++i) sums[i] = parts_[row + i].sums;
-    AccumulateOf<Element>(math_)(ScoresAt(row, range.begin), static_cast<int32_t>(strip), ValueAt(range.begin),
-                                 row == 0 ? ValueAt(range.begin) + kRowsAhead : nullptr, range.end - range.begin,
-                                 layer_.head_size, sums.data());
+    math_.accumulate(ScoresAt(row, range.begin), static_cast<int32_t>(strip), ValueAt(range.begin),
+                     row == 0 ? ValueAt(range.begin) + kRowsAhead : nullptr, range.end - range.begin, layer_.head_size,
+                     sums.data());
   }
 
   const AttentionMath& math_;
@@ -134,20 +107,26 @@ class ChunkPass {
   std::span<const AttentionRow> rows_;
   std::span<RowPart> parts_;
   int32_t first_position_ = 0;
-  Range seen_;                                 // By any row.
-  std::array<Range, kMaxRowsPerPass> ranges_;  // What each row sees.
+  ChunkRange seen_;                                 // By any row.
+  std::array<ChunkRange, kMaxRowsPerPass> ranges_;  // What each row sees.
   // Keys of seen_, values of seen_, the keys that come next.
-  std::array<const Element*, 2 * kChunkTokens + kRowsAhead + kOverhang> stream_;
+  std::array<const float*, 2 * kChunkTokens + kRowsAhead + kOverhang> stream_;
   alignas(64) std::array<float, static_cast<size_t>(kMaxRowsPerPass) * kScoreStride> scores_;
 };
 
 }  // namespace
 
-template <typename Element>
-void AttendChunk(const AttentionMath& math, const AttentionLayer& layer, std::span<const AttentionRow> rows,
-                 int32_t chunk, const LocateRows<Element>& locate, std::span<const Element* const> next,
-                 std::span<RowPart> parts) {
-  ChunkPass<Element>(math, layer, rows, chunk, parts).Run(locate, next);
+template <>
+PassRows<float> PrepareRows<float>(const AttentionMath& /*math*/, const AttentionLayer& /*layer*/,
+                                   std::span<const AttentionRow> rows) {
+  return rows;
+}
+
+template <>
+void AttendChunk<float>(const AttentionMath& math, const AttentionLayer& layer, const PassRows<float>& rows,
+                        int32_t chunk, const LocateRows<float>& locate, std::span<const float* const> next,
+                        std::span<RowPart> parts) {
+  ChunkPass(math, layer, rows, chunk, parts).Run(locate, next);
 }
 
 void MergePart(const RowPart& later, int32_t head_size, RowPart* into) {
@@ -182,12 +161,13 @@ void AttendRows(const AttentionMath& math, const AttentionLayer& layer, std::spa
     last_position = std::max(last_position, rows[r].last_position);
   }
   int32_t chunk = first_position / kChunkTokens;
+  const PassRows<Element> prepared = PrepareRows<Element>(math, layer, rows);
   RowsAhead<Element> ahead;
   const auto keys_after = [&](int32_t done) {
     const int32_t first = (done + 1) * kChunkTokens;
     return first > last_position ? next : ahead.Locate(locate, first, last_position);
   };
-  AttendChunk(math, layer, rows, chunk, locate, keys_after(chunk), std::span(parts).first(rows.size()));
+  AttendChunk<Element>(math, layer, prepared, chunk, locate, keys_after(chunk), std::span(parts).first(rows.size()));
   if (++chunk <= last_position / kChunkTokens) {
     static thread_local std::vector<float> sums;  // Grows to what the layers of this process need.
     const size_t size = rows.size() * static_cast<size_t>(layer.head_size);
@@ -195,16 +175,12 @@ void AttendRows(const AttentionMath& math, const AttentionLayer& layer, std::spa
     for (size_t r = 0; r < rows.size(); ++r) later[r].sums = sums.data() + r * static_cast<size_t>(layer.head_size);
   }
   for (; chunk <= last_position / kChunkTokens; ++chunk) {
-    AttendChunk(math, layer, rows, chunk, locate, keys_after(chunk), std::span(later).first(rows.size()));
+    AttendChunk<Element>(math, layer, prepared, chunk, locate, keys_after(chunk), std::span(later).first(rows.size()));
     for (size_t r = 0; r < rows.size(); ++r) MergePart(later[r], layer.head_size, &parts[r]);
   }
   for (size_t r = 0; r < rows.size(); ++r) Normalise(layer.head_size, &parts[r]);
 }
 
-template void AttendChunk(const AttentionMath&, const AttentionLayer&, std::span<const AttentionRow>, int32_t,
-                          const LocateRows<float>&, std::span<const float* const>, std::span<RowPart>);
-template void AttendChunk(const AttentionMath&, const AttentionLayer&, std::span<const AttentionRow>, int32_t,
-                          const LocateRows<uint8_t>&, std::span<const uint8_t* const>, std::span<RowPart>);
 template void AttendRows(const AttentionMath&, const AttentionLayer&, std::span<const AttentionRow>,
                          const LocateRows<float>&, std::span<const float* const>);
 template void AttendRows(const AttentionMath&, const AttentionLayer&, std::span<const AttentionRow>,

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <type_traits>
 
 #include "kernels/attention_math.h"
 
@@ -36,6 +37,16 @@ struct AttentionRow {
 inline constexpr int32_t kMaxRowsPerPass = 48;
 // A key or value is asked for while the one this many before it is used: what memory takes to answer, and some.
 inline constexpr int32_t kRowsAhead = 64;
+// Loops may ask for this many rows behind those that they should.
+inline constexpr int32_t kOverhang = 15;
+
+// Positions of a chunk, counted from its start, that are in both ranges.
+inline ChunkRange Overlap(ChunkRange a, ChunkRange b) { return {std::max(a.begin, b.begin), std::min(a.end, b.end)}; }
+
+// The positions of the chunk from `first_position` on that a row sees.
+inline ChunkRange RangeInChunk(const AttentionRow& row, int32_t first_position) {
+  return Overlap({row.first_position - first_position, row.last_position + 1 - first_position}, {0, kChunkTokens});
+}
 
 // Sets keys[i] and values[i] for i < count to where the rows of position first_position + i lie. Element: float, or
 // uint8_t for 8-bit rows (quantised_row.h).
@@ -63,14 +74,40 @@ struct RowPart {
   SoftmaxState softmax;
 };
 
+// Rows of one pass over 8-bit keys and values, whose queries were packed.
+struct Int8Rows {
+  std::span<const AttentionRow> rows;
+  const uint8_t* queries = nullptr;  // Of row r from r * query_stride on.
+  ptrdiff_t query_stride = 0;
+  const float* factors = nullptr;  // Scales of the queries, times what makes scores exponents of two.
+};
+
+// The rows of a pass as loops over keys and values of one kind take them.
+template <typename Element>
+using PassRows = std::conditional_t<std::is_same_v<Element, float>, std::span<const AttentionRow>, Int8Rows>;
+
+// Packs what is to be packed, into memory of this thread which its next call reuses. At most kMaxRowsPerPass rows.
+template <typename Element>
+PassRows<Element> PrepareRows(const AttentionMath& math, const AttentionLayer& layer,
+                              std::span<const AttentionRow> rows);
+
 // Computes what each row has from one chunk, positions chunk * kChunkTokens and on. `parts` has one entry a row, whose
 // `sums` tells where to write; rows that see nothing of the chunk get zeros. Positions that no row sees are never read.
-// `next` are the first keys, at most kRowsAhead, of what is computed after this, which are fetched meanwhile. At most
-// kMaxRowsPerPass rows.
+// `next` are the first keys, at most kRowsAhead, of what is computed after this, which are fetched meanwhile.
 template <typename Element>
-void AttendChunk(const AttentionMath& math, const AttentionLayer& layer, std::span<const AttentionRow> rows,
-                 int32_t chunk, const LocateRows<Element>& locate, std::span<const Element* const> next,
-                 std::span<RowPart> parts);
+void AttendChunk(const AttentionMath& math, const AttentionLayer& layer, const PassRows<Element>& rows, int32_t chunk,
+                 const LocateRows<Element>& locate, std::span<const Element* const> next, std::span<RowPart> parts);
+
+template <>
+PassRows<float> PrepareRows<float>(const AttentionMath&, const AttentionLayer&, std::span<const AttentionRow>);
+template <>
+PassRows<uint8_t> PrepareRows<uint8_t>(const AttentionMath&, const AttentionLayer&, std::span<const AttentionRow>);
+template <>
+void AttendChunk<float>(const AttentionMath&, const AttentionLayer&, const PassRows<float>&, int32_t,
+                        const LocateRows<float>&, std::span<const float* const>, std::span<RowPart>);
+template <>
+void AttendChunk<uint8_t>(const AttentionMath&, const AttentionLayer&, const PassRows<uint8_t>&, int32_t,
+                          const LocateRows<uint8_t>&, std::span<const uint8_t* const>, std::span<RowPart>);
 
 // Adds the part of a later chunk to `into`.
 void MergePart(const RowPart& later, int32_t head_size, RowPart* into);

@@ -183,14 +183,15 @@ void Attend(const AttentionLayer& layer, const AttentionMath& math, std::span<co
     ForEachPass(layer, item, query, output, range_of, [&](int32_t first_row, std::span<const AttentionRow> rows) {
       if (item.split < 0) return AttendRows(math, layer, rows, rows_of, next);
       const AttentionPlan::Split& split = plan.splits[static_cast<size_t>(item.split)];
+      const PassRows<Element> prepared = PrepareRows<Element>(math, layer, rows);
       RowsAhead<Element> ahead;
       for (int32_t chunk = item.first_chunk; chunk < item.end_chunk; ++chunk) {
         const bool last = chunk + 1 == item.end_chunk;
         const auto keys_after =
             last ? next : ahead.Locate(rows_of, (chunk + 1) * kChunkTokens, rows.back().last_position);
         const int64_t part = PartOf(layer, split, chunk) + first_row;
-        AttendChunk(math, layer, rows, chunk, rows_of, keys_after,
-                    std::span(parts).subspan(static_cast<size_t>(part), rows.size()));
+        AttendChunk<Element>(math, layer, prepared, chunk, rows_of, keys_after,
+                             std::span(parts).subspan(static_cast<size_t>(part), rows.size()));
       }
     });
   };
