@@ -20,15 +20,6 @@ constexpr int32_t kBlock = 16;  // Keys, or dimensions, that are taken together:
 constexpr int32_t kVectorBytes = 32;
 constexpr int32_t kMaxTogether = 3;  // Rows of Accumulate: 16 registers, of which each takes two sums of either kind.
 
-// Into the second level of the cache: the first has too few open requests for so many lines. Rows do not begin where
-// lines do, and end with their scale.
-void PrefetchRow(const uint8_t* row, int32_t head_size) {
-  constexpr ptrdiff_t kLineBytes = 64;
-  const char* const begin = reinterpret_cast<const char*>(row);
-  for (ptrdiff_t offset = 0; offset < head_size; offset += kLineBytes) _mm_prefetch(begin + offset, _MM_HINT_T1);
-  _mm_prefetch(begin + head_size + kRowScaleBytes - 1, _MM_HINT_T1);
-}
-
 // `count` signed bytes (1 .. 16) as 16-bit integers, then zeros.
 __m256i LoadWide(const uint8_t* from, int32_t count) {
   if (count >= kBlock) return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
@@ -79,13 +70,12 @@ void Transpose(__m256i (&v)[8]) {
 }
 
 // For each group of sixteen keys, for each two dimensions: two vectors, of eight keys each.
-void PackKeys(const uint8_t* const* keys, const uint8_t* const* upcoming, ChunkRange at, int32_t head_size,
-              const PackedRows& to) {
+void PackKeys(const uint8_t* const* keys, ChunkRange at, int32_t head_size, const PackedRows& to, RowStream* upcoming) {
   const ptrdiff_t size = PackedHeadSize(head_size);
-  for (int32_t j = at.begin; j < at.end; j += kLanes, keys += kLanes, upcoming += kLanes) {
+  for (int32_t j = at.begin; j < at.end; j += kLanes, keys += kLanes) {
     uint8_t* const group = to.bytes + (j / kBlock * kBlock * size) * 2 + (j % kBlock / kLanes) * kVectorBytes;
     for (int32_t i = 0; i < kLanes; ++i) {
-      PrefetchRow(upcoming[i], head_size);
+      if (i % 2 == 0) AskForRows(upcoming, kRowsAskedFor * 2 / kBlock, head_size);
       to.scales[j + i] = RowScale(keys[i], head_size);
     }
     for (int32_t d = 0; d < head_size; d += kBlock) {
@@ -98,12 +88,12 @@ void PackKeys(const uint8_t* const* keys, const uint8_t* const* upcoming, ChunkR
 }
 
 // For each two positions, for each sixteen dimensions: two vectors, of eight dimensions each.
-void PackValues(const uint8_t* const* values, const uint8_t* const* upcoming, ChunkRange at, int32_t head_size,
-                const PackedRows& to) {
+void PackValues(const uint8_t* const* values, ChunkRange at, int32_t head_size, const PackedRows& to,
+                RowStream* upcoming) {
   const ptrdiff_t size = PackedHeadSize(head_size);
-  for (int32_t j = at.begin; j < at.end; j += 2, values += 2, upcoming += 2) {
+  for (int32_t j = at.begin; j < at.end; j += 2, values += 2) {
+    AskForRows(upcoming, kRowsAskedFor * 2 / kBlock, head_size);
     for (int32_t i = 0; i < 2; ++i) {
-      PrefetchRow(upcoming[i], head_size);
       to.scales[j + i] = RowScale(values[i], head_size);
     }
     for (int32_t d = 0; d < head_size; d += kBlock) {
@@ -120,11 +110,12 @@ void PackValues(const uint8_t* const* values, const uint8_t* const* upcoming, Ch
 
 // kRows queries against a group of sixteen keys.
 template <int kRows>
-void ScoreRows(const PackedQueries& queries, const PackedRows& keys, ChunkRange range, int32_t head_size,
-               float* scores) {
+void ScoreRows(const PackedQueries& queries, const PackedRows& keys, ChunkRange range, int32_t head_size, float* scores,
+               RowStream* upcoming) {
   const ptrdiff_t size = PackedHeadSize(head_size);
   for (int32_t j = range.begin; j < range.end; j += kBlock) {
     const uint8_t* packed = keys.bytes + j * size * 2;
+    AskForRows(upcoming, kRowsAskedFor, head_size);
     __m256i sums[kRows][2];
     Unroll<kRows>([&](auto r) { Unroll<2>([&](auto v) { sums[r][v] = _mm256_setzero_si256(); }); });
     for (ptrdiff_t d = 0; d < size; d += 2, packed += 2 * kVectorBytes) {
@@ -145,11 +136,12 @@ void ScoreRows(const PackedQueries& queries, const PackedRows& keys, ChunkRange 
   }
 }
 
-void Scores(const PackedQueries& queries, const PackedRows& keys, ChunkRange range, int32_t head_size, float* scores) {
+void Scores(const PackedQueries& queries, const PackedRows& keys, ChunkRange range, int32_t head_size, float* scores,
+            RowStream* upcoming) {
   static constexpr auto kForRows = []<int... kIndex>(std::integer_sequence<int, kIndex...>) {
     return std::array{&ScoreRows<kIndex + 1>...};
   }(std::make_integer_sequence<int, kMaxInt8StripRows>{});
-  kForRows[static_cast<size_t>(queries.rows - 1)](queries, keys, range, head_size, scores);
+  kForRows[static_cast<size_t>(queries.rows - 1)](queries, keys, range, head_size, scores, upcoming);
 }
 
 // 2^x for x <= 0.
@@ -246,12 +238,13 @@ __m256i BroadcastCodes(const uint8_t* codes) {
 // kRows x 16 outputs from dimension d on.
 template <int kRows>
 void AccumulateBlock(const WeightCodes& weights, const PackedRows& values, ChunkRange groups, int32_t d,
-                     int32_t head_size, float* const* outputs) {
+                     int32_t head_size, float* const* outputs, RowStream* upcoming) {
   const ptrdiff_t pair_bytes = ptrdiff_t{PackedHeadSize(head_size)} * 4;
   const uint8_t* packed = values.bytes + groups.begin * (kWeightGroupTokens / 2) * pair_bytes + d * 4;
   __m256 floats[kRows][2];
   Unroll<kRows>([&](auto r) { Unroll<2>([&](auto v) { floats[r][v] = _mm256_setzero_ps(); }); });
   for (int32_t group = groups.begin; group < groups.end; ++group) {
+    AskForRows(upcoming, kRowsAskedFor * kWeightGroupTokens / kBlock, head_size);
     __m256i sums[kRows][2];
     Unroll<kRows>([&](auto r) { Unroll<2>([&](auto v) { sums[r][v] = _mm256_setzero_si256(); }); });
     for (int32_t j = group * kWeightGroupTokens; j < (group + 1) * kWeightGroupTokens; j += 2, packed += pair_bytes) {
@@ -277,23 +270,23 @@ void AccumulateBlock(const WeightCodes& weights, const PackedRows& values, Chunk
 
 template <int kRows>
 void AccumulateRows(const WeightCodes& weights, const PackedRows& values, ChunkRange groups, int32_t head_size,
-                    float* const* outputs) {
+                    float* const* outputs, RowStream* upcoming) {
   for (int32_t d = 0; d < head_size; d += kBlock) {
-    AccumulateBlock<kRows>(weights, values, groups, d, head_size, outputs);
+    AccumulateBlock<kRows>(weights, values, groups, d, head_size, outputs, upcoming);
   }
 }
 
 void Accumulate(const WeightCodes& weights, int32_t rows, const PackedRows& values, ChunkRange groups,
-                int32_t head_size, float* const* outputs) {
+                int32_t head_size, float* const* outputs, RowStream* upcoming) {
   WeightCodes rest = weights;
   for (; rows > kMaxTogether; rows -= kMaxTogether, outputs += kMaxTogether) {
-    AccumulateRows<kMaxTogether>(rest, values, groups, head_size, outputs);
+    AccumulateRows<kMaxTogether>(rest, values, groups, head_size, outputs, upcoming);
     rest.codes += kMaxTogether * kChunkTokens;
     rest.scales += kMaxTogether * kWeightGroups;
   }
-  if (rows == 1) return AccumulateRows<1>(rest, values, groups, head_size, outputs);
-  if (rows == 2) return AccumulateRows<2>(rest, values, groups, head_size, outputs);
-  AccumulateRows<3>(rest, values, groups, head_size, outputs);
+  if (rows == 1) return AccumulateRows<1>(rest, values, groups, head_size, outputs, upcoming);
+  if (rows == 2) return AccumulateRows<2>(rest, values, groups, head_size, outputs, upcoming);
+  AccumulateRows<3>(rest, values, groups, head_size, outputs, upcoming);
 }
 
 }  // namespace

@@ -20,14 +20,6 @@ constexpr int32_t kWideDimensions = 64;  // What one vector holds of a row.
 constexpr int32_t kWideVectors = 4;      // Vectors of the same dimensions of four packed rows.
 constexpr int32_t kWideRows = 3;         // 32 registers: 4 sums of integers and 4 of floats a row, and 4 values.
 
-// Into the second level of the cache: the first has too few open requests for so many lines. Rows do not begin where
-// lines do, and end with their scale.
-[[gnu::always_inline]] inline void PrefetchRow(const uint8_t* row, int32_t head_size) {
-  const char* const begin = reinterpret_cast<const char*>(row);
-  for (ptrdiff_t offset = 0; offset < head_size; offset += kVectorBytes) _mm_prefetch(begin + offset, _MM_HINT_T1);
-  _mm_prefetch(begin + head_size + kRowScaleBytes - 1, _MM_HINT_T1);
-}
-
 // `count` bytes (1 .. 16), then zeros.
 __m128i LoadBytes(const uint8_t* from, int32_t count) {
   if (count >= kLanes) return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
@@ -85,13 +77,12 @@ float PackQuery(const float* query, int32_t head_size, uint8_t* packed) {
 }
 
 // For each group of sixteen keys, for each four dimensions: a vector.
-void PackKeys(const uint8_t* const* keys, const uint8_t* const* upcoming, ChunkRange at, int32_t head_size,
-              const PackedRows& to) {
+void PackKeys(const uint8_t* const* keys, ChunkRange at, int32_t head_size, const PackedRows& to, RowStream* upcoming) {
   const int32_t size = PackedHeadSize(head_size);
-  for (int32_t j = at.begin; j < at.end; j += kLanes, keys += kLanes, upcoming += kLanes) {
+  for (int32_t j = at.begin; j < at.end; j += kLanes, keys += kLanes) {
     uint8_t* const group = to.bytes + ptrdiff_t{j} * size;
     for (int32_t i = 0; i < kLanes; ++i) {
-      PrefetchRow(upcoming[i], head_size);
+      if (i % 2 == 0) AskForRows(upcoming, kRowsAskedFor * 2 / kLanes, head_size);
       to.scales[j + i] = RowScale(keys[i], head_size);
     }
     int32_t d = 0;
@@ -131,15 +122,13 @@ void PackNarrowValues(const uint8_t* const* values, int32_t d, int32_t there, ui
 
 // For each four positions, for each sixteen dimensions: a vector. Of whole 64 dimensions, vector i has 4 i .. 4 i + 3
 // of each quarter, as that is how they come.
-void PackValues(const uint8_t* const* values, const uint8_t* const* upcoming, ChunkRange at, int32_t head_size,
-                const PackedRows& to) {
+void PackValues(const uint8_t* const* values, ChunkRange at, int32_t head_size, const PackedRows& to,
+                RowStream* upcoming) {
   const int32_t size = PackedHeadSize(head_size);
-  for (int32_t j = at.begin; j < at.end; j += 4, values += 4, upcoming += 4) {
+  for (int32_t j = at.begin; j < at.end; j += 4, values += 4) {
     uint8_t* const packed = to.bytes + ptrdiff_t{j} * size;
-    Unroll<4>([&](auto i) {
-      PrefetchRow(upcoming[i], head_size);
-      to.scales[j + i] = RowScale(values[i], head_size);
-    });
+    AskForRows(upcoming, kRowsAskedFor * 4 / kLanes, head_size);
+    Unroll<4>([&](auto i) { to.scales[j + i] = RowScale(values[i], head_size); });
     int32_t d = 0;
     for (; d + kWideDimensions <= head_size; d += kWideDimensions) {
       __m512i v[4];
@@ -154,7 +143,7 @@ void PackValues(const uint8_t* const* values, const uint8_t* const* upcoming, Ch
 // kRows queries against kGroups groups of keys.
 template <int kRows, int kGroups>
 void ScoreGroups(const PackedQueries& queries, const PackedRows& keys, int32_t position, int32_t head_size,
-                 float* scores) {
+                 float* scores, RowStream* upcoming) {
   const int32_t size = PackedHeadSize(head_size);
   const ptrdiff_t group_bytes = ptrdiff_t{size} * kLanes;
   const uint8_t* packed = keys.bytes + ptrdiff_t{position} * size;
@@ -163,7 +152,9 @@ void ScoreGroups(const PackedQueries& queries, const PackedRows& keys, int32_t p
     const __m512i offset = BroadcastFour(queries.bytes + r * queries.stride + size);
     Unroll<kGroups>([&](auto g) { sums[r * kGroups + g] = offset; });
   });
+  const int32_t asked_for = kGroups * kRowsAskedFor * kLanes / size;
   for (int32_t d = 0; d < size; d += kLanes, packed += kLanes * kLanes) {
+    AskForRows(upcoming, asked_for, head_size);
     Unroll<4>([&](auto i) {
       __m512i key[kGroups];
       Unroll<kGroups>([&](auto g) { key[g] = _mm512_load_si512(packed + g * group_bytes + i * kVectorBytes); });
@@ -185,22 +176,24 @@ void ScoreGroups(const PackedQueries& queries, const PackedRows& keys, int32_t p
 }
 
 template <int kRows>
-void ScoreRows(const PackedQueries& queries, const PackedRows& keys, ChunkRange range, int32_t head_size,
-               float* scores) {
+void ScoreRows(const PackedQueries& queries, const PackedRows& keys, ChunkRange range, int32_t head_size, float* scores,
+               RowStream* upcoming) {
   int32_t j = range.begin;
-  for (; j + 4 * kLanes <= range.end; j += 4 * kLanes) ScoreGroups<kRows, 4>(queries, keys, j, head_size, scores);
+  for (; j + 4 * kLanes <= range.end; j += 4 * kLanes)
+    ScoreGroups<kRows, 4>(queries, keys, j, head_size, scores, upcoming);
   if (j + 2 * kLanes <= range.end) {
-    ScoreGroups<kRows, 2>(queries, keys, j, head_size, scores);
+    ScoreGroups<kRows, 2>(queries, keys, j, head_size, scores, upcoming);
     j += 2 * kLanes;
   }
-  if (j < range.end) ScoreGroups<kRows, 1>(queries, keys, j, head_size, scores);
+  if (j < range.end) ScoreGroups<kRows, 1>(queries, keys, j, head_size, scores, upcoming);
 }
 
-void Scores(const PackedQueries& queries, const PackedRows& keys, ChunkRange range, int32_t head_size, float* scores) {
+void Scores(const PackedQueries& queries, const PackedRows& keys, ChunkRange range, int32_t head_size, float* scores,
+            RowStream* upcoming) {
   static constexpr auto kForRows = []<int... kIndex>(std::integer_sequence<int, kIndex...>) {
     return std::array{&ScoreRows<kIndex + 1>...};
   }(std::make_integer_sequence<int, kMaxInt8StripRows>{});
-  kForRows[static_cast<size_t>(queries.rows - 1)](queries, keys, range, head_size, scores);
+  kForRows[static_cast<size_t>(queries.rows - 1)](queries, keys, range, head_size, scores, upcoming);
 }
 
 // 2^x for x <= 0.
@@ -325,13 +318,14 @@ SoftmaxState Weights(float* scores, ChunkRange range, const float* value_scales,
 // kRows x (kVectors * 16) outputs from dimension d on.
 template <int kRows, int kVectors>
 void AccumulateBlock(const WeightCodes& weights, const PackedRows& values, ChunkRange groups, int32_t d,
-                     int32_t head_size, float* const* outputs) {
+                     int32_t head_size, float* const* outputs, RowStream* upcoming) {
   constexpr int kSteps = kWeightGroupTokens / 4;
   const ptrdiff_t step_bytes = ptrdiff_t{PackedHeadSize(head_size)} * 4;
   const uint8_t* packed = values.bytes + groups.begin * kSteps * step_bytes + d * 4;
   __m512 floats[kRows][kVectors];
   Unroll<kRows>([&](auto r) { Unroll<kVectors>([&](auto v) { floats[r][v] = _mm512_setzero_ps(); }); });
   for (int32_t group = groups.begin; group < groups.end; ++group) {
+    AskForRows(upcoming, kRowsAskedFor * kWeightGroupTokens / kLanes, head_size);
     const uint8_t* const codes = weights.codes + group * kWeightGroupTokens;
     __m512i sums[kRows][kVectors];
     Unroll<kRows>([&](auto r) { Unroll<kVectors>([&](auto v) { sums[r][v] = _mm512_setzero_si512(); }); });
@@ -363,25 +357,26 @@ void AccumulateBlock(const WeightCodes& weights, const PackedRows& values, Chunk
 
 template <int kRows>
 void AccumulateRows(const WeightCodes& weights, const PackedRows& values, ChunkRange groups, int32_t head_size,
-                    float* const* outputs) {
+                    float* const* outputs, RowStream* upcoming) {
   int32_t d = 0;
   for (; d + kWideDimensions <= head_size; d += kWideDimensions) {
-    AccumulateBlock<kRows, kWideVectors>(weights, values, groups, d, head_size, outputs);
+    AccumulateBlock<kRows, kWideVectors>(weights, values, groups, d, head_size, outputs, upcoming);
   }
-  for (; d < head_size; d += kLanes) AccumulateBlock<kRows, 1>(weights, values, groups, d, head_size, outputs);
+  for (; d < head_size; d += kLanes)
+    AccumulateBlock<kRows, 1>(weights, values, groups, d, head_size, outputs, upcoming);
 }
 
 void Accumulate(const WeightCodes& weights, int32_t rows, const PackedRows& values, ChunkRange groups,
-                int32_t head_size, float* const* outputs) {
+                int32_t head_size, float* const* outputs, RowStream* upcoming) {
   WeightCodes rest = weights;
   for (; rows > kWideRows; rows -= kWideRows, outputs += kWideRows) {
-    AccumulateRows<kWideRows>(rest, values, groups, head_size, outputs);
+    AccumulateRows<kWideRows>(rest, values, groups, head_size, outputs, upcoming);
     rest.codes += kWideRows * kChunkTokens;
     rest.scales += kWideRows * kWeightGroups;
   }
-  if (rows == 1) return AccumulateRows<1>(rest, values, groups, head_size, outputs);
-  if (rows == 2) return AccumulateRows<2>(rest, values, groups, head_size, outputs);
-  AccumulateRows<3>(rest, values, groups, head_size, outputs);
+  if (rows == 1) return AccumulateRows<1>(rest, values, groups, head_size, outputs, upcoming);
+  if (rows == 2) return AccumulateRows<2>(rest, values, groups, head_size, outputs, upcoming);
+  AccumulateRows<3>(rest, values, groups, head_size, outputs, upcoming);
 }
 
 }  // namespace

@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/quantised_row.h"
+
 namespace naiad {
 
 inline constexpr int32_t kChunkTokens = 256;  // Positions that have one softmax; a multiple of 16.
@@ -56,6 +58,28 @@ struct WeightCodes {
   float* scales = nullptr;   // [kWeightGroups]
 };
 
+// Rows that are needed soon. Loops ask memory for them by the way, a few at a time: the processor waits for few lines
+// at once, and would wait idly for more.
+struct RowStream {
+  const uint8_t* const* next = nullptr;
+  const uint8_t* const* end = nullptr;
+};
+
+// How many each loop asks for while it takes kKeyGroupTokens positions. Four loops go over a chunk, for which as many
+// keys and values are to be asked for as it has.
+inline constexpr int32_t kRowsAskedFor = kKeyGroupTokens / 2;
+
+// Asks for the next `count` rows, into the second level of the cache. Rows do not begin where lines do, and end with
+// their scale.
+[[gnu::always_inline]] static inline void AskForRows(RowStream* rows, int32_t count, int32_t head_size) {
+  constexpr ptrdiff_t kLineBytes = 64;
+  for (; count > 0 && rows->next != rows->end; --count, ++rows->next) {
+    const uint8_t* const row = *rows->next;
+    for (ptrdiff_t at = 0; at < head_size; at += kLineBytes) __builtin_prefetch(row + at, 0, 2);
+    __builtin_prefetch(row + head_size + kRowScaleBytes - 1, 0, 2);
+  }
+}
+
 // Keys or values of a chunk, or room for them: opaque outside of a level.
 struct PackedRows {
   uint8_t* bytes = nullptr;  // kMaxPackedBytes * PackedHeadSize for each position of the chunk, on a line of the cache.
@@ -76,16 +100,15 @@ struct Int8AttentionMath {
   float (*pack_query)(const float* query, int32_t head_size, uint8_t* packed);
 
   // Packs rows (quantised_row.h) to the positions `at` of the chunk, whose ends are multiples of kKeyGroupTokens.
-  // upcoming[j] is a row that is needed soon, which is asked for while row j is packed.
-  void (*pack_keys)(const uint8_t* const* keys, const uint8_t* const* upcoming, ChunkRange at, int32_t head_size,
-                    const PackedRows& to);
-  void (*pack_values)(const uint8_t* const* values, const uint8_t* const* upcoming, ChunkRange at, int32_t head_size,
-                      const PackedRows& to);
+  void (*pack_keys)(const uint8_t* const* keys, ChunkRange at, int32_t head_size, const PackedRows& to,
+                    RowStream* upcoming);
+  void (*pack_values)(const uint8_t* const* values, ChunkRange at, int32_t head_size, const PackedRows& to,
+                      RowStream* upcoming);
 
   // scores[r * kScoreStride + j] = dot of query r and key j as integers * scale of the key * factors[r], for the
   // positions j of `range`, whose ends are multiples of kKeyGroupTokens.
   void (*scores)(const PackedQueries& queries, const PackedRows& keys, ChunkRange range, int32_t head_size,
-                 float* scores);
+                 float* scores, RowStream* upcoming);
 
   // Softmax of the scores of the positions `range` (not empty) of a chunk, from 2^score, or if softcap > 0 from
   // exp(softcap * tanh(score / softcap)). Writes the codes and scales of the whole chunk: 0 outside of the range. A
@@ -96,7 +119,7 @@ struct Int8AttentionMath {
   // outputs[r] = sum over the groups begin .. end-1, in their order, of scale * (sum of code * value as integers). Row
   // r's codes begin r * kChunkTokens after the first row's, its scales r * kWeightGroups.
   void (*accumulate)(const WeightCodes& weights, int32_t rows, const PackedRows& values, ChunkRange groups,
-                     int32_t head_size, float* const* outputs);
+                     int32_t head_size, float* const* outputs, RowStream* upcoming);
 };
 
 // Defined in their own translation units.

@@ -31,8 +31,8 @@ struct Scratch {
   alignas(64) std::array<float, static_cast<size_t>(kMaxInt8StripRows) * kScoreStride> scores;
   alignas(64) std::array<uint8_t, static_cast<size_t>(kMaxInt8StripRows) * kChunkTokens> codes;
   alignas(64) std::array<float, static_cast<size_t>(kMaxInt8StripRows) * kWeightGroups> weight_scales;
-  // Keys, values, the keys that come next: in the order in which they are used.
-  std::array<const uint8_t*, 2 * kChunkTokens + kRowsAhead + kOverhang> stream;
+  std::array<const uint8_t*, kChunkTokens> key_rows;
+  std::array<const uint8_t*, kChunkTokens> value_rows;
 };
 
 Scratch& ScratchOfThisThread() {
@@ -67,32 +67,31 @@ class Int8ChunkPass {
   }
 
   void Run(const LocateRows<uint8_t>& locate, std::span<const uint8_t* const> next) {
+    upcoming_ = {next.data(), next.data() + next.size()};
     ChunkRange seen;
     for (const AttentionRow& row : rows_.rows) seen = Hull(seen, RangeInChunk(row, first_position_));
-    if (!seen.empty()) Pack(seen, locate, next);
+    if (!seen.empty()) Pack(seen, locate);
     for (size_t r = 0; r < rows_.rows.size(); r += kMaxInt8StripRows) {
       AttendStrip(r, std::min<size_t>(kMaxInt8StripRows, rows_.rows.size() - r));
     }
+    AskForRows(&upcoming_, static_cast<int32_t>(next.size()), layer_.head_size);
   }
 
  private:
   // The ends of `seen` stand for the positions beside it in their groups of keys.
-  void Pack(ChunkRange seen, const LocateRows<uint8_t>& locate, std::span<const uint8_t* const> next) {
+  void Pack(ChunkRange seen, const LocateRows<uint8_t>& locate) {
     const ChunkRange packed = Widened(seen, kKeyGroupTokens);
-    const ptrdiff_t count = packed.end - packed.begin;
-    const uint8_t** const keys = scratch_.stream.data();
-    const uint8_t** const values = keys + count;
+    const uint8_t** const keys = scratch_.key_rows.data();
+    const uint8_t** const values = scratch_.value_rows.data();
     const ptrdiff_t before = seen.begin - packed.begin;
     const ptrdiff_t until = seen.end - packed.begin;
     locate(first_position_ + seen.begin, seen.end - seen.begin, keys + before, values + before);
     for (const uint8_t** const rows : {keys, values}) {
       std::fill(rows, rows + before, rows[before]);
-      std::fill(rows + until, rows + count, rows[until - 1]);
+      std::fill(rows + until, rows + (packed.end - packed.begin), rows[until - 1]);
     }
-    const uint8_t** const end = std::copy(next.begin(), next.end(), values + count);
-    std::fill(end, values + count + kRowsAhead, *(end - 1));
-    math_.pack_keys(keys, keys + kRowsAhead, packed, layer_.head_size, keys_);
-    math_.pack_values(values, values + kRowsAhead, packed, layer_.head_size, values_);
+    math_.pack_keys(keys, packed, layer_.head_size, keys_, &upcoming_);
+    math_.pack_values(values, packed, layer_.head_size, values_, &upcoming_);
   }
 
   [[nodiscard]] WeightCodes WeightsOf(size_t row_of_strip) const {
@@ -110,7 +109,8 @@ class Int8ChunkPass {
     if (!seen.empty()) {
       const PackedQueries queries{rows_.queries + static_cast<ptrdiff_t>(first) * rows_.query_stride,
                                   rows_.query_stride, rows_.factors + first, static_cast<int32_t>(count)};
-      math_.scores(queries, keys_, Widened(seen, kKeyGroupTokens), layer_.head_size, scratch_.scores.data());
+      math_.scores(queries, keys_, Widened(seen, kKeyGroupTokens), layer_.head_size, scratch_.scores.data(),
+                   &upcoming_);
     }
     for (size_t i = 0; i < count; ++i) {
       const ChunkRange range = RangeInChunk(rows_.rows[first + i], first_position_);
@@ -125,7 +125,8 @@ class Int8ChunkPass {
       }
     }
     const ChunkRange groups{seen.begin / kWeightGroupTokens, (seen.end + kWeightGroupTokens - 1) / kWeightGroupTokens};
-    math_.accumulate(WeightsOf(0), static_cast<int32_t>(count), values_, groups, layer_.head_size, sums.data());
+    math_.accumulate(WeightsOf(0), static_cast<int32_t>(count), values_, groups, layer_.head_size, sums.data(),
+                     &upcoming_);
   }
 
   const Int8AttentionMath& math_;
@@ -135,6 +136,7 @@ class Int8ChunkPass {
   int32_t first_position_ = 0;
   Scratch& scratch_;
   PackedRows keys_, values_;
+  RowStream upcoming_;
 };
 
 }  // namespace

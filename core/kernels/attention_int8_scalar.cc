@@ -18,8 +18,8 @@ constexpr int32_t kLanes = 16;
 int32_t Signed(uint8_t byte) { return static_cast<int8_t>(byte); }
 
 // Values stay as they are; a row begins where its packed head would.
-void PackRows(const uint8_t* const* rows, const uint8_t* const* /*upcoming*/, ChunkRange at, int32_t head_size,
-              const PackedRows& to) {
+void PackRows(const uint8_t* const* rows, ChunkRange at, int32_t head_size, const PackedRows& to,
+              RowStream* /*upcoming*/) {
   for (int32_t j = at.begin; j < at.end; ++j) {
     const uint8_t* const row = rows[j - at.begin];
     std::copy_n(row, head_size, to.bytes + ptrdiff_t{j} * PackedHeadSize(head_size));
@@ -32,7 +32,8 @@ float PackQuery(const float* query, int32_t head_size, uint8_t* packed) {
   return RowScale(packed, head_size);
 }
 
-void Scores(const PackedQueries& queries, const PackedRows& keys, ChunkRange range, int32_t head_size, float* scores) {
+void Scores(const PackedQueries& queries, const PackedRows& keys, ChunkRange range, int32_t head_size, float* scores,
+            RowStream* /*upcoming*/) {
   for (int32_t r = 0; r < queries.rows; ++r) {
     const uint8_t* const query = queries.bytes + r * queries.stride;
     for (int32_t j = range.begin; j < range.end; ++j) {
@@ -111,7 +112,7 @@ SoftmaxState Weights(float* scores, ChunkRange range, const float* value_scales,
 }
 
 void Accumulate(const WeightCodes& weights, int32_t rows, const PackedRows& values, ChunkRange groups,
-                int32_t head_size, float* const* outputs) {
+                int32_t head_size, float* const* outputs, RowStream* /*upcoming*/) {
   for (int32_t r = 0; r < rows; ++r) {
     const uint8_t* const codes = weights.codes + r * kChunkTokens;
     for (int32_t d = 0; d < head_size; ++d) {

@@ -12,6 +12,9 @@ namespace {
 // Positions whose keys, or values, are taken for all rows before the next ones, so that they stay in the first level of
 // the cache.
 constexpr int32_t kSegmentTokens = 64;
+// Loops may ask for this many rows behind those that they should.
+constexpr int32_t kOverhang = 15;
+
 // One chunk for all rows of a pass, in floats.
 class ChunkPass {
  public:

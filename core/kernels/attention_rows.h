@@ -37,8 +37,6 @@ struct AttentionRow {
 inline constexpr int32_t kMaxRowsPerPass = 48;
 // A key or value is asked for while the one this many before it is used: what memory takes to answer, and some.
 inline constexpr int32_t kRowsAhead = 64;
-// Loops may ask for this many rows behind those that they should.
-inline constexpr int32_t kOverhang = 15;
 
 // Positions of a chunk, counted from its start, that are in both ranges.
 inline ChunkRange Overlap(ChunkRange a, ChunkRange b) { return {std::max(a.begin, b.begin), std::min(a.end, b.end)}; }
@@ -54,18 +52,22 @@ template <typename Element>
 using LocateRows =
     std::function<void(int32_t first_position, int32_t count, const Element** keys, const Element** values)>;
 
-// Room for the first keys of what comes next; the values are not used.
+// Room for the rows that are needed after those of a call: the first keys, or in 8 bits, where a chunk's rows are all
+// taken before anything is computed, all keys and values of a chunk.
 template <typename Element>
-struct RowsAhead {
-  std::array<const Element*, kRowsAhead> keys;
-  std::array<const Element*, kRowsAhead> values;
-
-  // The keys of positions first .. last, or as many as there is room for.
+class RowsAhead {
+ public:
+  // Those of the positions first .. last, or as many of the first ones.
   std::span<const Element* const> Locate(const LocateRows<Element>& locate, int32_t first, int32_t last) {
-    const int32_t count = std::min(kRowsAhead, last - first + 1);
-    locate(first, count, keys.data(), values.data());
-    return std::span<const Element* const>(keys).first(static_cast<size_t>(count));
+    const int32_t room = kIsInt8 ? kChunkTokens - first % kChunkTokens : kRowsAhead;
+    const int32_t count = std::min(room, last - first + 1);
+    locate(first, count, rows_.data(), rows_.data() + count);
+    return std::span<const Element* const>(rows_).first(static_cast<size_t>(kIsInt8 ? 2 * count : count));
   }
+
+ private:
+  static constexpr bool kIsInt8 = std::is_same_v<Element, uint8_t>;
+  std::array<const Element*, 2 * static_cast<size_t>(kIsInt8 ? kChunkTokens : kRowsAhead)> rows_;
 };
 
 // What a row has from some of its chunks: the softmax, and the weighted sum of values, not divided by softmax.sum yet.
@@ -93,7 +95,7 @@ PassRows<Element> PrepareRows(const AttentionMath& math, const AttentionLayer& l
 
 // Computes what each row has from one chunk, positions chunk * kChunkTokens and on. `parts` has one entry a row, whose
 // `sums` tells where to write; rows that see nothing of the chunk get zeros. Positions that no row sees are never read.
-// `next` are the first keys, at most kRowsAhead, of what is computed after this, which are fetched meanwhile.
+// `next` are RowsAhead of what is computed after this, which are fetched meanwhile.
 template <typename Element>
 void AttendChunk(const AttentionMath& math, const AttentionLayer& layer, const PassRows<Element>& rows, int32_t chunk,
                  const LocateRows<Element>& locate, std::span<const Element* const> next, std::span<RowPart> parts);

@@ -86,8 +86,9 @@ Results Attend(SimdLevel level, const Inputs& inputs, const std::vector<ChunkRan
   const PackedRows values{value_bytes.data(), value_scales.data()};
   const std::vector<const uint8_t*> key_rows = inputs.Pointers(inputs.keys, packed);
   const std::vector<const uint8_t*> value_rows = inputs.Pointers(inputs.values, packed);
-  math.pack_keys(key_rows.data(), value_rows.data(), packed, head_size, keys);
-  math.pack_values(value_rows.data(), key_rows.data(), packed, head_size, values);
+  RowStream upcoming{value_rows.data(), value_rows.data() + value_rows.size()};
+  math.pack_keys(key_rows.data(), packed, head_size, keys, &upcoming);
+  math.pack_values(value_rows.data(), packed, head_size, values, &upcoming);
 
   const size_t stride = packed_bytes + kPackedQueryExtraBytes;
   Lines<uint8_t> queries(kMaxInt8StripRows * stride);
@@ -98,7 +99,7 @@ Results Attend(SimdLevel level, const Inputs& inputs, const std::vector<ChunkRan
   }
   Lines<float> scores(kMaxInt8StripRows * kScoreStride);
   math.scores({queries.data(), static_cast<ptrdiff_t>(stride), factors.data(), rows}, keys, packed, head_size,
-              scores.data());
+              scores.data(), &upcoming);
 
   Results results;
   Lines<uint8_t> codes(kMaxInt8StripRows * kChunkTokens);
@@ -120,7 +121,7 @@ Results Attend(SimdLevel level, const Inputs& inputs, const std::vector<ChunkRan
   }
   math.accumulate({codes.data(), scales.data()}, rows, values,
                   {packed.begin / kWeightGroupTokens, (packed.end + kWeightGroupTokens - 1) / kWeightGroupTokens},
-                  head_size, outputs.data());
+                  head_size, outputs.data(), &upcoming);
   return results;
 }
 
