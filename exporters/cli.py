@@ -47,8 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kv-cache",
         choices=KV_CACHES,
-        default="float",
-        help="how keys and values are kept; int8 holds almost four times the tokens and is less exact (default: float)",
+        default="auto",
+        help="how keys and values are kept; int8 holds almost four times the tokens and is less exact "
+        "(default: int8 beside quantised weights, else float)",
     )
     parser.add_argument(
         "--device", choices=DEVICES, default="cpu", help="what the graph runs on; cuda needs onnxruntime-gpu to serve"

@@ -16,8 +16,8 @@ from pathlib import Path
 from exporters.cli import EXIT_BAD_INPUT, print_phase
 from exporters.errors import ExportError
 from exporters.manifest import read_manifest
-from exporters.options import EXPORTER_VERSION, WEIGHTS, ExportOptions, Task, Weights, WeightsChoice
-from exporters.own_weights import chosen_weights
+from exporters.options import EXPORTER_VERSION, WEIGHTS, ExportOptions, KvCache, Task, Weights, WeightsChoice
+from exporters.own_weights import chosen_kv_cache, chosen_weights
 from exporters.source import find_source, source_hash
 
 
@@ -59,7 +59,8 @@ def _export_if_needed(repository: Path, model: _DemoModel, weights: WeightsChoic
         source_hash=source_hash(source),
         on_phase=print_phase,
     )
-    if _is_up_to_date(options, chosen_weights(options, source, model.task)):
+    own_weights = chosen_weights(options, source, model.task)
+    if _is_up_to_date(options, own_weights, chosen_kv_cache(options, model.task, own_weights)):
         print(f"{model.name}: up to date", flush=True)
         return
     print(f"{model.name}: exporting {model.checkpoint}", flush=True)
@@ -68,7 +69,7 @@ def _export_if_needed(repository: Path, model: _DemoModel, weights: WeightsChoic
     export_checkpoint(options)
 
 
-def _is_up_to_date(options: ExportOptions, weights: Weights) -> bool:
+def _is_up_to_date(options: ExportOptions, weights: Weights, kv_cache: KvCache) -> bool:
     entry = options.repository / options.name
     manifest = read_manifest(entry)
     if manifest is None:
@@ -77,7 +78,7 @@ def _is_up_to_date(options: ExportOptions, weights: Weights) -> bool:
     whole = all((entry / file["path"]).is_file() for file in files.values())
     same_source = (source.get("sha256"), source.get("exporter_version")) == (options.source_hash, EXPORTER_VERSION)
     same_weights = manifest.get("precision") == weights
-    same_cache = manifest.get("decoder", {}).get("kv_cache_type", "float") == options.kv_cache
+    same_cache = manifest.get("decoder", {}).get("kv_cache_type", "float") == kv_cache
     return bool(whole and same_source and same_weights and same_cache)
 
 

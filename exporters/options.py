@@ -12,12 +12,13 @@ TaskChoice = Literal["generate", "embed", "classify", "auto"]
 Weights = Literal["fp32", "int8", "int4"]
 WeightsChoice = Literal["auto", "fp32", "int8", "int4"]
 KvCache = Literal["float", "int8"]
+KvCacheChoice = Literal["auto", "float", "int8"]
 Device = Literal["cpu", "cuda"]
 Precision = Literal["fp16", "bf16"]
 
 TASKS: tuple[TaskChoice, ...] = ("auto", "generate", "embed", "classify")
 WEIGHTS: tuple[WeightsChoice, ...] = ("auto", "fp32", "int8", "int4")
-KV_CACHES: tuple[KvCache, ...] = ("float", "int8")
+KV_CACHES: tuple[KvCacheChoice, ...] = ("auto", "float", "int8")
 DEVICES: tuple[Device, ...] = ("cpu", "cuda")
 PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16")
 
@@ -48,7 +49,7 @@ class ExportOptions:
     checkpoint: a directory with safetensors, a .gguf file, or a hub id.
     name: of the entry; letters, digits, '_' and '-'.
     weights: precision of the served weights; auto is the checkpoint's own (docs/decisions/0003-default-weights.md).
-    kv_cache: how keys and values are kept; docs/exporting.md has the price of int8.
+    kv_cache: how keys and values are kept; auto is int8 beside quantised weights, else float (same page).
     cuda: None for a graph that runs on the CPU.
     model_parameters: written to config.pbtxt as they are (docs/contracts.md section 1).
     on_phase: called with (phase, None) when a phase starts and (phase, seconds) when it ends.
@@ -59,7 +60,7 @@ class ExportOptions:
     repository: Path = Path("model_repository")
     task: TaskChoice = "auto"
     weights: WeightsChoice = "auto"
-    kv_cache: KvCache = "float"
+    kv_cache: KvCacheChoice = "auto"
     cuda: CudaOptions | None = None
     force: bool = False
     ops_library: Path | None = None

@@ -24,8 +24,8 @@ from exporters.kv_cache_graph import use_int8_cache
 from exporters.loading import choose_task, load_model, load_tokenizer, reference_attention
 from exporters.manifest import MANIFEST_FILE, Manifest, describe_files
 from exporters.optimise import optimise
-from exporters.options import EXPORTER_VERSION, Device, ExportOptions, Task, Weights
-from exporters.own_weights import chosen_weights
+from exporters.options import EXPORTER_VERSION, Device, ExportOptions, KvCache, Task, Weights
+from exporters.own_weights import chosen_kv_cache, chosen_weights
 from exporters.quality import check_perplexity, perplexity, quality_text
 from exporters.quantise import quantise
 from exporters.runtime import PagedDecoder, find_ops_library, open_session
@@ -53,6 +53,7 @@ class _Export:
     source: Source
     task: Task
     weights: Weights
+    kv_cache: KvCache
     ops_library: Path
     model: Any = None
     tokenizer: Any = None
@@ -73,9 +74,10 @@ def export_checkpoint(options: ExportOptions) -> Manifest:
     weights = chosen_weights(options, source, task)
     if options.cuda and (task != "generate" or weights != "fp32"):
         raise ExportError("only decoders with unquantised weights can be exported for cuda")
-    if options.kv_cache == "int8" and (task != "generate" or options.cuda):
+    kv_cache = chosen_kv_cache(options, task, weights)
+    if kv_cache == "int8" and (task != "generate" or options.cuda):
         raise ExportError("only decoders for the CPU can have an 8-bit KV cache")
-    export = _Export(options, source, task, weights, find_ops_library(options.ops_library))
+    export = _Export(options, source, task, weights, kv_cache, find_ops_library(options.ops_library))
     with _quiet_libraries(), staging(options.repository, options.name) as folder:
         with _phase(options, "load"), parsed_once():
             _load(export)
@@ -181,7 +183,7 @@ def _verify_and_quantise(export: _Export, graph: Any, folder: Path) -> Manifest:
             small = open_session(folder / "1" / _GRAPH, export.ops_library)
             quality |= _measure_quantised(export, session, small, quality)
         del small
-    if export.options.kv_cache == "int8":
+    if export.kv_cache == "int8":
         with _phase(export.options, "kv cache"):
             quality["kv_cache"] = _round_cache(export, folder / "1" / _GRAPH)
     if export.options.cuda:

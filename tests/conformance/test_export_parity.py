@@ -16,7 +16,7 @@ import pytest
 
 from exporters import pipeline, verify_kv_cache
 from exporters.errors import ExportError
-from exporters.options import ExportOptions, KvCache, TaskChoice, Weights
+from exporters.options import ExportOptions, KvCacheChoice, TaskChoice, Weights
 from exporters.pipeline import export_checkpoint
 from tests.conformance.tiny_checkpoints import DECODERS, ENCODERS, VOCABULARY_SIZE, save_tiny
 
@@ -28,7 +28,7 @@ def _export(
     checkpoint: Path,
     task: TaskChoice = "auto",
     weights: Weights = "fp32",
-    kv_cache: KvCache = "float",
+    kv_cache: KvCacheChoice = "auto",
 ) -> dict[str, Any]:
     repository = tmp_path / "repository"
     export_checkpoint(ExportOptions(str(checkpoint), "tiny", repository, task, weights, kv_cache))
@@ -79,6 +79,7 @@ def test_quantised_weights_cost_little_perplexity_and_the_manifest_says_how_much
     checkpoint = save_tiny(tmp_path / "checkpoint", "llama", "generate", hidden_size=128, intermediate_size=256)
     manifest = _export(tmp_path, checkpoint, weights=weights)
     assert manifest["precision"] == weights
+    assert manifest["decoder"]["kv_cache_type"] == manifest["quality"]["kv_cache"]["type"] == "int8"
     assert manifest["quality"]["quantised_products"] == 9
     assert abs(manifest["quality"]["perplexity_increase"]) < limit
     assert not (tmp_path / "repository" / "tiny" / ".fp32").exists()
@@ -101,8 +102,10 @@ def test_an_8_bit_cache_costs_little_perplexity_and_the_manifest_says_how_much(
     assert {(cache.elem_type, cache.shape.dim[3].dim_value) for cache in caches} == {(onnx.TensorProto.UINT8, 32 + 4)}
 
 
-def test_float_caches_leave_the_manifest_as_it_was(tmp_path: Path) -> None:
-    manifest = _export(tmp_path, save_tiny(tmp_path / "checkpoint", "llama", "generate"))
+@pytest.mark.parametrize(("weights", "kv_cache"), [("fp32", "auto"), ("int8", "float")])
+def test_float_caches_leave_the_manifest_as_it_was(tmp_path: Path, weights: Weights, kv_cache: KvCacheChoice) -> None:
+    checkpoint = save_tiny(tmp_path / "checkpoint", "llama", "generate")
+    manifest = _export(tmp_path, checkpoint, weights=weights, kv_cache=kv_cache)
     assert "kv_cache_type" not in manifest["decoder"]
     assert "kv_cache" not in manifest["quality"]
 

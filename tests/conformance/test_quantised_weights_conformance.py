@@ -1,7 +1,7 @@
-"""With 8-bit and 4-bit weights a request gets the same tokens, and the same bits of log-probability, in any company.
+"""With 8-bit and 4-bit weights, over either cache, a request gets the same tokens and log-probabilities in any company.
 
-Products of quantised weights sum whole numbers, and attention and norms work row by row: nothing of a row depends on
-what else is in the step. So here is no margin to ask for, as there is with float products.
+The same to the last bit: products of quantised weights sum whole numbers, and attention and norms work row by row, so
+that nothing of a row depends on what else is in the step. So there is no margin here, as there is with float products.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporters.options import ExportOptions, Weights
+from exporters.options import ExportOptions, KvCacheChoice, Weights
 from exporters.pipeline import export_checkpoint
 from tests.conformance.tiny_checkpoints import VOCABULARY_SIZE, save_tiny
 from tests.support.engine_metrics import EngineMetrics
@@ -23,7 +23,11 @@ from tests.support.triton_stream import Generation, InferStream, Parameter
 
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(300)]
 
-WEIGHTS: tuple[Weights, ...] = ("int8", "int4")
+MODELS: dict[str, tuple[Weights, KvCacheChoice]] = {
+    "int8": ("int8", "auto"),
+    "int4": ("int4", "auto"),
+    "int4_float_cache": ("int4", "float"),
+}
 REQUESTS = 32
 PLAIN: dict[str, Parameter] = {
     "ignore_eos": True, "use_prefix_cache": False, "max_draft_tokens": 0, "return_log_probs": True
@@ -35,15 +39,15 @@ TIGHT_BLOCKS = 16
 
 @pytest.fixture(scope="module")
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """A tiny llama in both precisions, each with room for all, and short of blocks and of tokens a step."""
+    """A tiny llama in all of them, each with room for all, and short of blocks and of tokens a step."""
     folder = tmp_path_factory.mktemp("quantised")
     checkpoint = save_tiny(folder / "checkpoint", "llama", "generate", hidden_size=128, intermediate_size=256)
     repository: Path = folder / "repository"
-    for weights in WEIGHTS:
-        export_checkpoint(ExportOptions(str(checkpoint), weights, repository, weights=weights))
-        tight = str(TIGHT_BLOCKS * kv_block_bytes(repository / weights))
+    for name, (weights, kv_cache) in MODELS.items():
+        export_checkpoint(ExportOptions(str(checkpoint), name, repository, weights=weights, kv_cache=kv_cache))
+        tight = str(TIGHT_BLOCKS * kv_block_bytes(repository / name))
         parameters = {"kv_cache_bytes": tight, "max_step_tokens": "16"}
-        link_model(repository / weights, repository, f"{weights}_tight", parameters)
+        link_model(repository / name, repository, f"{name}_tight", parameters)
     with run_triton(repository) as server:
         yield server
 
@@ -75,16 +79,16 @@ def _assert_same(got: list[Generation], wanted: list[Generation]) -> None:
         assert np.array_equal(one.joined("output_log_probs"), other.joined("output_log_probs")), f"request {number}"
 
 
-@pytest.mark.parametrize("weights", WEIGHTS)
-async def test_the_same_bits_alone_and_among_31_others(triton: TritonServer, weights: str) -> None:
+@pytest.mark.parametrize("model", MODELS)
+async def test_the_same_bits_alone_and_among_31_others(triton: TritonServer, model: str) -> None:
     async with InferStream(triton.grpc_address) as stream:
-        alone = [await stream.generate(weights, "alone", prompt, new, **PLAIN) for prompt, new in _jobs()]
-        _assert_same(await _together(stream, weights, PLAIN), alone)
-        _assert_same(await _together(stream, weights, REUSING), alone)
-        again = await _together(stream, weights, REUSING)
+        alone = [await stream.generate(model, "alone", prompt, new, **PLAIN) for prompt, new in _jobs()]
+        _assert_same(await _together(stream, model, PLAIN), alone)
+        _assert_same(await _together(stream, model, REUSING), alone)
+        again = await _together(stream, model, REUSING)
         _assert_same(again, alone)
-        _assert_same(await _together(stream, f"{weights}_tight", REUSING), alone)
+        _assert_same(await _together(stream, f"{model}_tight", REUSING), alone)
     assert max(one.number("cached_prompt_tokens") for one in again) >= 32
-    tight = EngineMetrics.parse(triton.metrics(), f"{weights}_tight")
+    tight = EngineMetrics.parse(triton.metrics(), f"{model}_tight")
     assert tight.total("naiad_num_preemptions_total") > 0
     assert tight.blocks("used") == 0

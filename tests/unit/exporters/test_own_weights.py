@@ -1,16 +1,18 @@
-"""Which precision a checkpoint is served in when nobody says."""
+"""Which precision and KV cache a checkpoint is served with when nobody says."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
 
+from exporters import demo
 from exporters.demo import chat_checkpoint, embed_checkpoint
-from exporters.options import CudaOptions, ExportOptions, Task, Weights, WeightsChoice
-from exporters.own_weights import chosen_weights
+from exporters.options import EXPORTER_VERSION, CudaOptions, ExportOptions, KvCache, Task, Weights, WeightsChoice
+from exporters.own_weights import chosen_kv_cache, chosen_weights
 from exporters.source import find_source
 
 ROWS, COLUMNS = 4, 256
@@ -61,3 +63,47 @@ def test_what_is_asked_for_counts_and_cuda_has_floats() -> None:
     checkpoint = str(chat_checkpoint())
     assert _chosen(checkpoint, weights="fp32") == "fp32"
     assert _chosen(checkpoint, cuda=CudaOptions()) == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("weights", "task", "cuda", "kv_cache"),
+    [
+        ("int4", "generate", None, "int8"),
+        ("int8", "generate", None, "int8"),
+        ("fp32", "generate", None, "float"),
+        ("fp32", "generate", CudaOptions(), "float"),
+        ("int8", "embed", None, "float"),
+        ("int8", "classify", None, "float"),
+    ],
+)
+def test_the_cache_has_8_bits_beside_quantised_weights_unless_asked_otherwise(
+    weights: Weights, task: Task, cuda: CudaOptions | None, kv_cache: KvCache
+) -> None:
+    assert chosen_kv_cache(ExportOptions("checkpoint", "model", cuda=cuda), task, weights) == kv_cache
+    for asked in ("float", "int8"):
+        assert chosen_kv_cache(ExportOptions("checkpoint", "model", kv_cache=asked, cuda=cuda), task, weights) == asked
+
+
+@pytest.mark.parametrize(
+    ("entry", "wanted", "up_to_date"),
+    [
+        ({"kv_cache_type": "int8"}, "int8", True),
+        ({}, "int8", False),  # As chat was exported when floats were the default.
+        ({}, "float", True),
+        ({"kv_cache_type": "int8"}, "float", False),
+    ],
+)
+def test_a_demo_model_with_another_cache_is_exported_anew(
+    tmp_path: Path, entry: dict[str, str], wanted: KvCache, up_to_date: bool
+) -> None:
+    manifest = {
+        "format_version": 1,
+        "precision": "int4",
+        "decoder": entry,
+        "files": {},
+        "source": {"sha256": "of the checkpoint", "exporter_version": EXPORTER_VERSION},
+    }
+    (tmp_path / "chat").mkdir()
+    (tmp_path / "chat" / "naiad.json").write_text(json.dumps(manifest))
+    options = ExportOptions("checkpoint", "chat", tmp_path, source_hash="of the checkpoint")
+    assert demo._is_up_to_date(options, "int4", wanted) is up_to_date
