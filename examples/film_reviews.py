@@ -23,7 +23,8 @@ PACKAGE = f"{PACKAGE_NAME}==3.3.2"
 ARCHIVE_NAME = "vaderSentiment-3.3.2.tar.gz"
 ARCHIVE_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
 OUTER_MEMBER = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
-INNER_MEMBER = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
+INNER_FOLDER = "hutto_ICWSM_2014"
+INNER_MEMBER = f"{INNER_FOLDER}/movieReviewSnippets_GroundTruth.txt"
 DATASET_NAME = f"PyPI {PACKAGE} (source), {INNER_MEMBER}"
 LABELS = ("negative", "positive")
 
@@ -59,13 +60,28 @@ def read_film_reviews(archive: Path) -> Dataset:
     return make_dataset(DATASET_NAME, ARCHIVE_SHA256, rows, labels=LABELS, left_out={"rating of zero": unrated})
 
 
+def numbered_sentences(archive: Path, inner_member: str) -> Iterator[tuple[str, str]]:
+    """(number, sentence) of one of the archive's collections, in its order.
+
+    Raises:
+        DataError: the archive is another one.
+    """
+    for number, _, text in _rows(archive, inner_member):
+        yield number, text
+
+
 def _rated_sentences(archive: Path) -> Iterator[tuple[float, str]]:
+    for _, rating, text in _rows(archive, INNER_MEMBER):
+        yield rating, text
+
+
+def _rows(archive: Path, inner_member: str) -> Iterator[tuple[str, float, str]]:
     try:
         with tarfile.open(archive) as outer, tarfile.open(fileobj=io.BytesIO(_member(outer, OUTER_MEMBER))) as inner:
-            lines = _member(inner, INNER_MEMBER).decode("utf-8").splitlines()
+            lines = _member(inner, inner_member).decode("utf-8").splitlines()
         for line in lines:
-            _, rating, text = line.split("\t")
-            yield float(rating), text
+            number, rating, text = line.split("\t")
+            yield number, float(rating), text
     except (tarfile.TarError, OSError, KeyError, ValueError) as error:
         raise DataError(f"{archive}: not the expected archive of rated sentences: {error}") from None
 

@@ -38,11 +38,12 @@ def entry_text_ids(entry: Path, text: str) -> list[int]:
 class TextScore:
     """perplexity: exp of the mean negative log-likelihood of each token but the first of each window.
 
-    greedy_ids: the most probable token in the place of each of them.
+    greedy_ids: the most probable token in the place of each of them. window_losses: the mean of each window, nats.
     """
 
     perplexity: float
     greedy_ids: npt.NDArray[np.int64]
+    window_losses: npt.NDArray[np.float64]
 
 
 def perplexity(session: Any, shape: DecoderShape, text_ids: Sequence[int]) -> float:
@@ -56,22 +57,27 @@ def score_text(
     """Reads the text in windows, each as a sequence of its own."""
     window = min(window_tokens, shape.context_length_tokens)
     decoder = PagedDecoder(session, shape, -(-window // shape.kv_block_tokens))
-    total = 0.0
+    losses: list[float] = []
+    lengths: list[int] = []
     greedy: list[npt.NDArray[np.int64]] = []
     for start in range(0, len(text_ids) - 1, window):
         ids = text_ids[start : start + window]
         sequence = decoder.open(len(ids))
+        loss = 0.0
         for at in range(0, len(ids) - 1, _CHUNK_TOKENS):
             chunk = ids[at : min(at + _CHUNK_TOKENS, len(ids) - 1)]
             logits = decoder.step([(sequence, chunk)], all_rows=True).astype(np.float64)
             targets = np.array(ids[at + 1 : at + 1 + len(chunk)])
             peak = logits.max(axis=1)
             normaliser = peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1))
-            total += float((normaliser - logits[np.arange(len(chunk)), targets]).sum())
+            loss += float((normaliser - logits[np.arange(len(chunk)), targets]).sum())
             greedy.append(logits.argmax(axis=1))
         decoder.close(sequence)
+        losses.append(loss / (len(ids) - 1))
+        lengths.append(len(ids) - 1)
     greedy_ids = np.concatenate(greedy) if greedy else np.empty(0, np.int64)
-    return TextScore(float(np.exp(total / max(len(greedy_ids), 1))), greedy_ids)
+    mean = float(np.average(losses, weights=lengths)) if losses else 0.0
+    return TextScore(float(np.exp(mean)), greedy_ids, np.array(losses))
 
 
 def check_perplexity(weights: str, quantised: float, reference: float) -> None:

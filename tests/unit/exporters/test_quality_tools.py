@@ -13,7 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from exporters import pack_linear
-from exporters.compare_quality import Row, table
+from exporters.compare_quality import Row, _whole_windows, table
+from exporters.errors import ExportError
+from exporters.paired_change import PairedChange, paired_change
 from exporters.quantise import quantise
 from exporters.split_gemm import split_gemms
 
@@ -74,6 +76,32 @@ def test_constant_blocks_are_rounded_to_themselves() -> None:
     assert bool((codes * scales + minimums == values).all())
 
 
-def test_the_table_has_one_line_for_each_row() -> None:
-    text = table([Row("int4", "int8", 210_000_000, 12_240, 37.8312, 0.0039, 0.95)])
-    assert text.splitlines()[-1] == "| int4 | int8 | 210 | 12,240 | 37.831 | +0.39% | 95.0% |"
+def _row(**text_changes: PairedChange) -> Row:
+    return Row("int4", "int8", 210_000_000, 12_240, 37.8312, PairedChange(0.0039, 0.0011), text_changes, 0.95)
+
+
+def test_the_table_has_one_line_for_each_row_and_a_column_for_each_of_several_texts() -> None:
+    one, other = PairedChange(0.002, 0.001), PairedChange(-0.01, 0.0025)
+    common = "| int4 | int8 | 210 | 12,240 | 37.831 | +0.39% ± 0.11%"
+    assert table([_row(films=one)]).splitlines()[-1] == f"{common} | 95.0% |"
+    both = table([_row(films=one, products=other)]).splitlines()
+    assert both[0].endswith("| perplexity | change | films | products | same greedy token |")
+    assert both[-1] == f"{common} | +0.20% ± 0.10% | -1.00% ± 0.25% | 95.0% |"
+
+
+def test_a_change_is_as_sure_as_windows_agree_on_it_however_hard_they_are() -> None:
+    hardness = np.array([2.0, 3.0, 5.0, 4.0])
+    alike = paired_change(hardness + 0.01, hardness)
+    assert alike.share == pytest.approx(np.expm1(0.01))
+    assert alike.standard_error == pytest.approx(0.0, abs=1e-12)
+    scattered = paired_change(hardness + np.array([0.03, -0.01, 0.03, -0.01]), hardness)
+    assert scattered.share == pytest.approx(alike.share)
+    assert scattered.standard_error == pytest.approx(1.01 * 0.0231 / 2, rel=0.01)
+
+
+def test_texts_are_cut_to_whole_windows_and_none_is_shorter() -> None:
+    read = _whole_windows({"a": list(range(10)), "b": list(range(20, 24))}, 4)
+    assert read.ids == [0, 1, 2, 3, 4, 5, 6, 7, 20, 21, 22, 23]
+    assert read.windows == {"a": 2, "b": 1}
+    with pytest.raises(ExportError, match="a has 10 tokens, less than one window of 11"):
+        _whole_windows({"a": list(range(10))}, 11)
