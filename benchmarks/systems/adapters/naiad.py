@@ -17,14 +17,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import grpc
+import numpy as np
 from naiad.v1 import classification_pb2, classification_pb2_grpc, generation_pb2, generation_pb2_grpc
 
 from benchmarks.systems.adapters.clock import RunClock
 from benchmarks.systems.protocol import About, Answer, EmbedAnswer, Request, Unsupported
+from services.common.errors import NaiadError
+from services.common.settings import GenerationSettings
+from services.common.triton_client import TritonChannel, TritonStream
 from tests.support.models import demo_model, link_model, linked_models
 from tests.support.stack import Stack, running_stack
 from tests.support.triton import run_triton
-from tests.support.triton_stream import InferStream, generate_request, parameters_of, tensors_of
 
 EMBEDDER = "embed"
 CALL_TIMEOUT_S = 300
@@ -70,41 +73,43 @@ class ServiceClient:
 
 
 class EngineClient:
-    """Straight to Triton, all requests on one stream, as the generation service asks it."""
+    """Straight to Triton over the generation service's own client: one stream, the new tokens of a step together."""
 
-    def __init__(self, stream: InferStream, model: str) -> None:
-        self._stream = stream
+    def __init__(self, address: str, model: str) -> None:
         self._model = model
-        self._next_id = 0
+        self._channel = TritonChannel(address, retry_after_ms=0)
+        self._stream = TritonStream(self._channel, GenerationSettings().max_buffered_responses)
+
+    async def open(self) -> None:
+        """Opens the stream; requests can be sent afterwards."""
+        self._stream.start()
+        await asyncio.sleep(0)  # Lets its task begin.
+        assert self._stream.is_open
 
     async def generate(self, request: Request, clock: RunClock, *, reuse_prefix: bool) -> Answer:
         """One continuation."""
-        self._next_id += 1
-        name = str(self._next_id)
-        await self._stream.send(
-            generate_request(
-                self._model,
-                name,
-                request.prompt,
-                request.new_tokens,
-                ignore_eos=True,
-                use_prefix_cache=reuse_prefix,
-            )
-        )
         answer = Answer()
-        while True:
-            message = await self._stream.next_response(name, CALL_TIMEOUT_S)
-            when_s = clock.now_s()
-            tensors, parameters = tensors_of(message.infer_response), parameters_of(message.infer_response)
-            answer.add([int(token) for token in tensors.get("output_ids", ())], when_s)
-            answer.error = message.error_message or str(parameters.get("error_message", ""))
-            if answer.error or parameters.get("triton_final_response"):
-                self._stream.forget(name)
-                return answer
+        parameters = {
+            "request_output_len": request.new_tokens, "ignore_eos": True, "use_prefix_cache": reuse_prefix
+        }  # fmt: skip
+        try:
+            asked = self._stream.submit(self._model, {"input_ids": np.array(request.prompt, np.int32)}, parameters)
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                final = False
+                while not final:
+                    replies = await asked.next_replies()
+                    when_s = clock.now_s()
+                    for reply in replies:
+                        answer.add(reply.token_ids, when_s)
+                    final = replies[-1].final
+        except (NaiadError, TimeoutError) as error:
+            answer.error = str(error) or "no answer"
+        return answer
 
     async def close(self) -> None:
         """Half-closes the stream and waits for its end."""
-        await self._stream.__aexit__(None, None, None)
+        await self._stream.close()
+        await self._channel.close()
 
 
 async def serve(client: NaiadClient, requests: Sequence[Request], *, reuse_prefix: bool) -> list[Answer]:
@@ -148,7 +153,9 @@ class Naiad:
 
     @staticmethod
     async def _over_triton(address: str, model: str) -> NaiadClient:
-        return EngineClient(await InferStream(address).__aenter__(), model)
+        client = EngineClient(address, model)
+        await client.open()
+        return client
 
     def run(self, requests: Sequence[Request], *, reuse_prefix: bool) -> list[Answer]:
         """All requests from one event loop."""
