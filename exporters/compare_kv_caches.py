@@ -1,6 +1,6 @@
 """Measures what an 8-bit KV cache of a decoder costs in perplexity and brings in memory and speed, on this machine.
 
-    python -m exporters.compare_kv_caches model_repository/chat
+    python -m exporters.compare_kv_caches build/exact-models/chat
 
 Takes an entry with a float cache and prints one row for each type of cache. Speeds are tokens a second of CPU time on
 one thread, taken in turns; the best of several rounds is shown. So other work on the machine counts less.

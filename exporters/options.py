@@ -48,7 +48,7 @@ class ExportOptions:
 
     checkpoint: a directory with safetensors, a .gguf file, or a hub id.
     name: of the entry; letters, digits, '_' and '-'.
-    weights: precision of the served weights; auto is the checkpoint's own (docs/decisions/0003-default-weights.md).
+    weights: precision of the served weights; auto is the checkpoint's own (docs/decisions/0003-default-precision.md).
     kv_cache: how keys and values are kept; auto is int8 beside quantised weights, else float (same page).
     cuda: None for a graph that runs on the CPU.
     model_parameters: written to config.pbtxt as they are (docs/contracts.md section 1).

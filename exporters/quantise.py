@@ -21,7 +21,7 @@ def quantise(model: Any, bits: Literal[4, 8], logits_width: int, min_weights: in
     """Quantises the constant right-hand sides of MatMuls of an `onnx_ir.Model` in place; returns how many.
 
     A product with `logits_width` columns, the output projection, gets 8 bits in any case: at 4 bits it costs more
-    perplexity than all others together (docs/decisions/0003-default-weights.md).
+    perplexity than all others together (docs/decisions/0003-default-precision.md).
     """
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 

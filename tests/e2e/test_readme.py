@@ -24,7 +24,9 @@ def test_the_first_call_of_the_readme_answers(tmp_path: Path) -> None:
     assert "Paris" in printed.getvalue()
 
 
-def test_the_demo_decoder_keeps_the_4_bits_of_its_checkpoint() -> None:
+def test_the_demo_decoder_keeps_the_4_bits_of_its_checkpoint_and_has_an_8_bit_cache() -> None:
     manifest = json.loads((demo_model("chat") / "naiad.json").read_text())
     assert manifest["precision"] == "int4"
+    assert manifest["decoder"]["kv_cache_type"] == "int8"
     assert abs(manifest["quality"]["perplexity_increase"]) < 0.03
+    assert manifest["quality"]["kv_cache"]["perplexity_increase"] < 0.01
