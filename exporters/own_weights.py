@@ -25,7 +25,7 @@ def chosen_weights(options: ExportOptions, source: Source, task: Task) -> Weight
 def chosen_kv_cache(options: ExportOptions, task: Task, weights: Weights) -> KvCache:
     """What `options` ask for; for "auto" floats only where the products are exact, too.
 
-    Beside rounded products an 8-bit cache costs no perplexity that can be measured (docs/quality.md).
+    Beside rounded products an 8-bit cache costs about a tenth of a percent of perplexity (docs/quality.md).
     """
     if options.kv_cache != "auto":
         return options.kv_cache
