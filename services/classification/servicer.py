@@ -11,13 +11,19 @@ from services.classification.classify_logic import ClassifyLogic
 from services.classification.embed_logic import EmbedLogic
 from services.classification.messages import classify as classify_messages
 from services.classification.messages import embed as embed_messages
+from services.classification.messages import rerank as rerank_messages
+from services.classification.messages import tokens as token_messages
+from services.classification.messages import zero_shot as zero_shot_messages
 from services.classification.messages.common import note_call
+from services.classification.rerank_logic import RerankLogic
 from services.classification.text_batches import TextBatches
+from services.classification.token_logic import TokenLogic
+from services.classification.zero_shot_logic import ZeroShotLogic
 from services.common.model_info import model_info
 from services.common.registry import Task
 
 _Context = grpc.aio.ServicerContext[Any, Any]
-TASKS = (Task.CLASSIFY, Task.EMBED)
+TASKS = (Task.CLASSIFY, Task.CLASSIFY_TOKENS, Task.EMBED)
 
 
 class ClassificationServicer(classification_pb2_grpc.ClassificationServiceServicer):
@@ -28,6 +34,9 @@ class ClassificationServicer(classification_pb2_grpc.ClassificationServiceServic
         self._model_ready = model_ready
         self._classify = ClassifyLogic(batches)
         self._embed = EmbedLogic(batches)
+        self._tokens = TokenLogic(batches)
+        self._rerank = RerankLogic(batches)
+        self._zero_shot = ZeroShotLogic(batches)
 
     async def Classify(self, request: pb.ClassifyRequest, context: _Context) -> pb.ClassifyResponse:
         note_call(request.model, len(request.texts) + len(request.pairs))
@@ -41,15 +50,23 @@ class ClassificationServicer(classification_pb2_grpc.ClassificationServiceServic
         return embed_messages.response(*await self._embed.embed(request.model, request.texts, options))
 
     async def ClassifyTokens(self, request: pb.ClassifyTokensRequest, context: _Context) -> pb.ClassifyTokensResponse:
-        await _unimplemented(context)
+        note_call(request.model, len(request.texts))
+        options = token_messages.read_options(request)
+        return token_messages.response(*await self._tokens.classify_tokens(request.model, request.texts, options))
 
     async def Rerank(self, request: pb.RerankRequest, context: _Context) -> pb.RerankResponse:
-        await _unimplemented(context)
+        note_call(request.model, len(request.documents))
+        options = rerank_messages.read_options(request)
+        reranked = await self._rerank.rerank(request.model, request.query, request.documents, options)
+        return rerank_messages.response(request, reranked)
 
     async def ClassifyZeroShot(
         self, request: pb.ClassifyZeroShotRequest, context: _Context
     ) -> pb.ClassifyZeroShotResponse:
-        await _unimplemented(context)
+        note_call(request.model, len(request.texts))
+        options = zero_shot_messages.read_options(request)
+        answer = await self._zero_shot.classify_zero_shot(request.model, request.texts, options)
+        return zero_shot_messages.response(answer)
 
     async def ClassifyStream(self, request_iterator: Any, context: _Context) -> None:  # type: ignore[override]
         await _unimplemented(context)

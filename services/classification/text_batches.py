@@ -80,10 +80,22 @@ class TextBatches:
                 sum(map(_characters, good)), lambda: _encode(model, good, limit if truncate else None)
             )
         )
-        outcomes = [error or _check_length(next(encoded), limit, f"{field}[{i}]") for i, error in enumerate(too_large)]
+        outcomes = [error or check_length(next(encoded), limit, f"{field}[{i}]") for i, error in enumerate(too_large)]
         tokenized = Tokenized(outcomes, round((time.perf_counter() - begun_s) * 1e6))
         self.models.count_tokens(model, tokenized.tokens)
         return tokenized
+
+    async def tokenize_one(self, model: TextModel, text: str, field: str, truncate: bool) -> Encoded:
+        """Tokens of one text that the whole call needs; `field` is its name. Raises INVALID_FIELD, OVERLOADED."""
+        if error := size_error(text, field):
+            raise error
+        limit = model.entry.context_length_tokens
+        (encoded,) = await self.models.run(len(text), lambda: _encode(model, [text], limit if truncate else None))
+        outcome = check_length(encoded, limit, field)
+        if isinstance(outcome, NaiadError):
+            raise outcome
+        self.models.count_tokens(model, len(outcome))
+        return outcome
 
     async def run(self, entry: ModelEntry, texts: Sequence[EncoderInput], job: EncoderJob) -> EncoderAnswer:
         """The engine's rows for the texts, in order; their tokens count as in flight meanwhile. Raises NaiadError."""
@@ -123,7 +135,8 @@ def _encode(model: TextModel, items: Sequence[Item], max_length: int | None) -> 
     return model.tokenizer.encode([item for item in items if isinstance(item, str)], max_length=max_length)
 
 
-def _check_length(encoded: Encoded, limit: int, field: str) -> Encoded | NaiadError:
+def check_length(encoded: Encoded, limit: int, field: str) -> Encoded | NaiadError:
+    """The tokens, or why they cannot be read as `field`."""
     if not len(encoded):
         return invalid_field(field, "has no tokens")
     if len(encoded) > limit:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
-from services.cli import arguments, exit_codes
+from services.cli import arguments, exit_codes, reading_arguments
 
 DESCRIPTION = "Serves BERT and GPT models over gRPC, and calls them."
 
@@ -36,6 +36,19 @@ COMMANDS = {
         "continue a text or answer a message", arguments.add_generate, "services.cli.commands.generate"
     ),
     "classify": Command("give texts a score for each label", arguments.add_classify, "services.cli.commands.classify"),
+    "zero-shot": Command(
+        "score texts against labels of your own",
+        reading_arguments.add_zero_shot,
+        "services.cli.commands.zero_shot",
+    ),
+    "entities": Command(
+        "find names and other entities in texts", reading_arguments.add_entities, "services.cli.commands.entities"
+    ),
+    "rerank": Command(
+        "order documents by how well they answer a query",
+        reading_arguments.add_rerank,
+        "services.cli.commands.rerank",
+    ),
     "embed": Command("turn texts into vectors", arguments.add_embed, "services.cli.commands.embed"),
     "tokenize": Command(
         "split texts into tokens, count them, or join them again",
