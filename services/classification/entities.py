@@ -132,21 +132,33 @@ def _without_spaces(text: str, start: int, end: int) -> tuple[int, int]:
 
 def _with_marks(text: str, token: TokenLabel, limit: int) -> TokenLabel:
     end = token.end
-    while end < limit and unicodedata.category(text[end]).startswith("M"):
+    while end < limit and _is_mark(text[end]):
         end += 1
     return token if end == token.end else TokenLabel(token.start, end, token.word, token.label, token.score)
 
 
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character).startswith("M")
+
+
 def _words(text: str, pieces: Iterable[TokenLabel]) -> Iterator[_Word]:
-    """Runs of tokens of one word. Some tokenizers take a whole text for a word: spaces end it, too."""
+    """Runs of tokens of one word."""
     word: _Word = []
     for piece in pieces:
-        if word and (piece.word != word[-1].word or any(map(str.isspace, text[word[-1].end : piece.start]))):
+        if word and not _continues(text, word[-1], piece):
             yield word
             word = []
         word.append(piece)
     if word:
         yield word
+
+
+def _continues(text: str, before: TokenLabel, piece: TokenLabel) -> bool:
+    """Some tokenizers take a whole text for a word, so that spaces count, too; some begin a word with an accent."""
+    between = text[before.end : piece.start]
+    if piece.word == before.word:
+        return not any(map(str.isspace, between))
+    return not between and _is_mark(text[piece.start])
 
 
 def _runs(words: Iterable[_Word], labels: Sequence[ParsedLabel]) -> Iterator[list[_Word]]:

@@ -17,7 +17,7 @@ def add_entities(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--merge",
         choices=("entities", "words", "tokens"),
-        help="what one entity is: neighbouring words that belong together, each word, or each token (default: entities)",
+        help="what one entity is: words that belong together, each word, or each token (default: entities)",
     )
     parser.add_argument(
         "--min-score", type=float, default=0.0, metavar="X", help="leave out what scores lower (0 to 1)"
