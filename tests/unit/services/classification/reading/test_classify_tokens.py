@@ -11,6 +11,8 @@ from tests.support.rpc_failure import failure
 from tests.unit.services.classification.reading.expected_failures import NOT_FOUND, WRONG_TASK, Failure, invalid
 from tests.unit.services.classification.reading.models import CONTEXT_TOKENS
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 def request(*texts: str, **fields: Any) -> pb.ClassifyTokensRequest:
     return pb.ClassifyTokensRequest(model="tagger", texts=texts, **fields)

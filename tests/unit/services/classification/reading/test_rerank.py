@@ -11,6 +11,8 @@ from tests.support.rpc_failure import failure
 from tests.unit.services.classification.reading.expected_failures import NOT_FOUND, WRONG_TASK, Failure, invalid
 from tests.unit.services.classification.reading.models import CLS_ID, SEP_ID, VOCABULARY
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 QUERY = "the cat"
 DOCUMENTS = ("dog", "the cat saw", "cat", "the dog and the cat", "cat and")
 
