@@ -22,6 +22,14 @@ class Command:
     module: str
 
 
+class _CommandsFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help of all commands: as wide as the longest name, whose indent argparse forgets."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._action_max_length = max(map(len, COMMANDS)) + 2 * self._indent_increment
+
+
 def _add_export(parser: argparse.ArgumentParser) -> None:
     importlib.import_module("exporters.cli").add_arguments(parser)
 
@@ -67,7 +75,7 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
         prog="naiad",
         description=DESCRIPTION,
         epilog=f"`naiad COMMAND --help` says more about a command.\n\n{exit_codes.HELP}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_CommandsFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="store_true", help="print the version and end")
