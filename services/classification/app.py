@@ -6,19 +6,18 @@ import grpc
 from naiad.v1 import classification_pb2, classification_pb2_grpc
 
 from services.classification.encoder_client import EncoderClient, PackLimits
-from services.classification.logic import ClassificationLogic
-from services.classification.servicer import ClassificationServicer
+from services.classification.servicer import TASKS, ClassificationServicer
+from services.classification.text_batches import TextBatches
 from services.common.admission import Admission
 from services.common.health import HealthService
 from services.common.metrics import ServiceMetrics, TritonMetrics
-from services.common.registry import ModelRegistry, Task
+from services.common.registry import ModelRegistry
 from services.common.server import ServiceApp
 from services.common.settings import ClassificationSettings
 from services.common.text_models import TextModels
 from services.common.triton_client import TritonChannel, TritonHealth
 
 SERVICE_NAME: str = classification_pb2.DESCRIPTOR.services_by_name["ClassificationService"].full_name
-TASKS = (Task.CLASSIFY, Task.EMBED)
 
 
 def build(settings: ClassificationSettings) -> ServiceApp:
@@ -32,8 +31,8 @@ def build(settings: ClassificationSettings) -> ServiceApp:
     client = EncoderClient(channel, PackLimits(settings.max_pack_tokens, settings.max_parallel_packs))
     triton_health = TritonHealth(channel, lambda: [entry.name for entry in registry.with_task(*TASKS)])
     admission = Admission(settings.max_inflight_requests, settings.max_inflight_tokens, settings.retry_after_ms)
-    logic = ClassificationLogic(models, client, admission, settings.max_response_bytes)
-    servicer = ClassificationServicer(logic, triton_health.model_ready)
+    batches = TextBatches(models, client, admission, settings.max_response_bytes)
+    servicer = ClassificationServicer(batches, triton_health.model_ready)
 
     def add_servicer(server: grpc.aio.Server) -> None:
         classification_pb2_grpc.add_ClassificationServiceServicer_to_server(servicer, server)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,6 @@ from services.common.call import new_request_id
 from services.common.errors import NaiadError, Reason
 from services.common.infer_reply import InferReply
 from services.common.registry import ModelEntry
-from services.common.tokenizer import Encoded
 from services.common.triton_client import TritonChannel, unavailable
 from services.common.triton_messages import infer_request
 
@@ -22,21 +22,36 @@ EMBEDDINGS = "embeddings"
 HIDDEN_STATES = "hidden_states"
 
 
+class EncoderInput(Protocol):
+    """Tokens of one text, or of two that are read together. The lists may be made when they are asked for."""
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """Token ids."""
+
+    @property
+    def type_ids(self) -> Sequence[int]:
+        """Which text of a pair each token belongs to, as the model wants it."""
+
+    def __len__(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class EncoderJob:
-    """What is computed: the output tensor, whether it has a row a token (else a row a text), and its width.
+    """What is computed: the output tensor, its width, and whether it has a row a token (else a row a text).
 
-    `pooling` is None for the checkpoint's own.
+    `pooling` is None for the checkpoint's own. `token_logits` is for LOGITS of a model whose task is CLASSIFY_TOKENS.
     """
 
     output: str
     width: int
     pooling: str | None = None
+    token_logits: bool = False
 
     @property
     def row_per_token(self) -> bool:
         """Whether each token has a row of its own."""
-        return self.output == HIDDEN_STATES
+        return self.output == HIDDEN_STATES or self.token_logits
 
 
 @dataclass(frozen=True)
@@ -69,9 +84,9 @@ class EncoderClient:
         self._stalled.set()
         self._stalled = asyncio.Event()
 
-    async def run(self, entry: ModelEntry, texts: Sequence[Encoded], job: EncoderJob) -> EncoderAnswer:
+    async def run(self, entry: ModelEntry, texts: Sequence[EncoderInput], job: EncoderJob) -> EncoderAnswer:
         """Rows for each text, each of which has at least one token. Raises NaiadError if any of it fails."""
-        packs = split_into_packs([len(text.ids) for text in texts], self._limits.max_pack_tokens)
+        packs = split_into_packs([len(text) for text in texts], self._limits.max_pack_tokens)
         slots = asyncio.Semaphore(self._limits.max_parallel_packs)
 
         async def run_pack(pack: range) -> EncoderAnswer:
@@ -90,8 +105,8 @@ class EncoderClient:
             compute_us=max((answer.compute_us for answer in answers), default=0),
         )
 
-    async def _run_pack(self, entry: ModelEntry, texts: Sequence[Encoded], job: EncoderJob) -> EncoderAnswer:
-        lengths = np.array([len(text.ids) for text in texts], np.int32)
+    async def _run_pack(self, entry: ModelEntry, texts: Sequence[EncoderInput], job: EncoderJob) -> EncoderAnswer:
+        lengths = np.array([len(text) for text in texts], np.int32)
         inputs = {"input_ids": _packed([text.ids for text in texts]), "sequence_lengths": lengths}
         if entry.uses_token_type_ids:
             inputs["token_type_ids"] = _packed([text.type_ids for text in texts])

@@ -1,114 +1,85 @@
 """naiad.v1.ClassificationService over gRPC: messages in, logic, messages out."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import grpc
 from naiad.v1 import classification_pb2 as pb
 from naiad.v1 import classification_pb2_grpc
 
-from services.classification.logic import (
-    NO_POOLING,
-    ClassificationLogic,
-    ClassifyOptions,
-    EmbedOptions,
-    Item,
-    Timings,
-)
-from services.common.call import current_call
-from services.common.errors import NaiadError, invalid_field
+from services.classification.classify_logic import ClassifyLogic
+from services.classification.embed_logic import EmbedLogic
+from services.classification.messages import classify as classify_messages
+from services.classification.messages import embed as embed_messages
+from services.classification.messages import rerank as rerank_messages
+from services.classification.messages import tokens as token_messages
+from services.classification.messages import zero_shot as zero_shot_messages
+from services.classification.messages.common import note_call
+from services.classification.rerank_logic import RerankLogic
+from services.classification.text_batches import TextBatches
+from services.classification.token_logic import TokenLogic
+from services.classification.zero_shot_logic import ZeroShotLogic
 from services.common.model_info import model_info
-from services.common.status import status_message
+from services.common.registry import Task
 
 _Context = grpc.aio.ServicerContext[Any, Any]
-_ACTIVATIONS: Mapping[int, str | None] = {
-    pb.ACTIVATION_UNSPECIFIED: None,
-    pb.ACTIVATION_SOFTMAX: "softmax",
-    pb.ACTIVATION_SIGMOID: "sigmoid",
-    pb.ACTIVATION_NONE: "none",
-}
-_POOLINGS: Mapping[int, str | None] = {
-    pb.POOLING_UNSPECIFIED: None,
-    pb.POOLING_MEAN: "mean",
-    pb.POOLING_CLS: "cls",
-    pb.POOLING_MAX: "max",
-    pb.POOLING_NONE: NO_POOLING,
-}
+TASKS = (Task.CLASSIFY, Task.CLASSIFY_TOKENS, Task.EMBED)
 
 
 class ClassificationServicer(classification_pb2_grpc.ClassificationServiceServicer):
-    """Translates between messages and ClassificationLogic. `model_ready` tells whether Triton can serve a model."""
+    """Translates between messages and logic. `model_ready` tells whether Triton can serve a model."""
 
-    def __init__(self, logic: ClassificationLogic, model_ready: Callable[[str], bool]) -> None:
-        self._logic = logic
+    def __init__(self, batches: TextBatches, model_ready: Callable[[str], bool]) -> None:
+        self._registry = batches.models.registry
         self._model_ready = model_ready
+        self._classify = ClassifyLogic(batches)
+        self._embed = EmbedLogic(batches)
+        self._tokens = TokenLogic(batches)
+        self._rerank = RerankLogic(batches)
+        self._zero_shot = ZeroShotLogic(batches)
 
     async def Classify(self, request: pb.ClassifyRequest, context: _Context) -> pb.ClassifyResponse:
-        field, items = _items(request)
-        current_call().log_fields.update(model=request.model[:100], texts=len(items))
-        options = ClassifyOptions(
-            top_k=request.top_k if request.HasField("top_k") else None,
-            activation=_known(_ACTIVATIONS, request.activation, "activation"),
-            truncate=request.truncate,
-        )
-        outcomes, timings = await self._logic.classify(request.model, items, options, field)
-        response = pb.ClassifyResponse()
-        for outcome in outcomes:
-            result = response.results.add()
-            if isinstance(outcome, NaiadError):
-                result.error.CopyFrom(status_message(outcome, current_call().request_id))
-                continue
-            result.classification.tokens = outcome.tokens
-            for label, index, score in outcome.scores:
-                result.classification.scores.add(label=label, index=index, score=score)
-        _fill_timings(response.timings, timings)
-        return response
+        note_call(request.model, len(request.texts) + len(request.pairs))
+        field, items = classify_messages.read_items(request)
+        options = classify_messages.read_options(request)
+        return classify_messages.response(*await self._classify.classify(request.model, items, options, field))
 
     async def Embed(self, request: pb.EmbedRequest, context: _Context) -> pb.EmbedResponse:
-        current_call().log_fields.update(model=request.model[:100], texts=len(request.texts))
-        options = EmbedOptions(
-            pooling=_known(_POOLINGS, request.pooling, "pooling"),
-            normalize=request.normalize if request.HasField("normalize") else None,
-            dimensions=request.dimensions if request.HasField("dimensions") else None,
-            truncate=request.truncate,
-        )
-        outcomes, timings = await self._logic.embed(request.model, request.texts, options)
-        response = pb.EmbedResponse()
-        for outcome in outcomes:
-            result = response.results.add()
-            if isinstance(outcome, NaiadError):
-                result.error.CopyFrom(status_message(outcome, current_call().request_id))
-                continue
-            result.embedding.tokens = outcome.tokens
-            for vector in outcome.vectors:
-                result.embedding.vectors.add().values.extend(vector.tolist())
-        _fill_timings(response.timings, timings)
-        return response
+        note_call(request.model, len(request.texts))
+        options = embed_messages.read_options(request)
+        return embed_messages.response(*await self._embed.embed(request.model, request.texts, options))
+
+    async def ClassifyTokens(self, request: pb.ClassifyTokensRequest, context: _Context) -> pb.ClassifyTokensResponse:
+        note_call(request.model, len(request.texts))
+        options = token_messages.read_options(request)
+        return token_messages.response(*await self._tokens.classify_tokens(request.model, request.texts, options))
+
+    async def Rerank(self, request: pb.RerankRequest, context: _Context) -> pb.RerankResponse:
+        note_call(request.model, len(request.documents))
+        options = rerank_messages.read_options(request)
+        reranked = await self._rerank.rerank(request.model, request.query, request.documents, options)
+        return rerank_messages.response(request, reranked)
+
+    async def ClassifyZeroShot(
+        self, request: pb.ClassifyZeroShotRequest, context: _Context
+    ) -> pb.ClassifyZeroShotResponse:
+        note_call(request.model, len(request.texts))
+        options = zero_shot_messages.read_options(request)
+        answer = await self._zero_shot.classify_zero_shot(request.model, request.texts, options)
+        return zero_shot_messages.response(answer)
+
+    async def ClassifyStream(self, request_iterator: Any, context: _Context) -> None:  # type: ignore[override]
+        await _unimplemented(context)
+
+    async def Explain(self, request: pb.ExplainRequest, context: _Context) -> pb.ExplainResponse:
+        await _unimplemented(context)
 
     async def ListModels(
         self, request: pb.ClassificationServiceListModelsRequest, context: _Context
     ) -> pb.ClassificationServiceListModelsResponse:
-        infos = [model_info(entry, self._model_ready(entry.name)) for entry in self._logic.entries()]
+        infos = [model_info(entry, self._model_ready(entry.name)) for entry in self._registry.with_task(*TASKS)]
         return pb.ClassificationServiceListModelsResponse(models=infos)
 
 
-def _items(request: pb.ClassifyRequest) -> tuple[str, list[Item]]:
-    """Name of the field that is filled, and what is in it."""
-    if request.texts and request.pairs:
-        raise invalid_field("pairs", "texts and pairs are both given; fill one of them")
-    if request.pairs:
-        return "pairs", [(pair.first, pair.second) for pair in request.pairs]
-    return "texts", list(request.texts)
-
-
-def _known(names: Mapping[int, str | None], value: int, field: str) -> str | None:
-    """What an enumeration's value means. Raises INVALID_FIELD for one that this server does not know."""
-    if value not in names:
-        raise invalid_field(field, f"{value} is not a value of the enumeration")
-    return names[value]
-
-
-def _fill_timings(target: pb.EncoderTimings, timings: Timings) -> None:
-    target.tokenization.FromMicroseconds(timings.tokenization_us)
-    target.queue.FromMicroseconds(timings.queue_us)
-    target.compute.FromMicroseconds(timings.compute_us)
+async def _unimplemented(context: _Context) -> NoReturn:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this server does not have the method yet")

@@ -16,3 +16,21 @@ def shape_vectors(vectors: FloatArray, dimensions: int | None, normalize: bool) 
         return kept
     lengths = np.linalg.norm(kept.astype(np.float64), axis=1, keepdims=True)
     return (kept / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+
+
+def cosines(first: FloatArray, second: FloatArray) -> FloatArray:
+    """The cosine of each vector of `first`, shape [n, hidden], with each of `second`, shape [m, hidden]: shape [n, m].
+
+    From -1 to 1; 0 with a vector of length 0.
+    """
+    # Row by row: a matrix product's rounding would depend on how many other texts are in the call.
+    columns = [np.einsum("nh,h->n", _unit(first), vector) for vector in _unit(second)]
+    found: FloatArray = np.clip(np.stack(columns, axis=1), -1.0, 1.0).astype(np.float32)
+    return found
+
+
+def _unit(vectors: FloatArray) -> npt.NDArray[np.float64]:
+    wide = vectors.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    scaled: npt.NDArray[np.float64] = wide / np.where(lengths > 0, lengths, 1.0)
+    return scaled

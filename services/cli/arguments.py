@@ -2,23 +2,10 @@
 
 import argparse
 
-from services.cli import exit_codes
-
-DEFAULT_TIMEOUT_S = 120.0
-
-
-def positive_float(text: str) -> float:
-    """A number over 0."""
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not over 0")
-    return value
-
-
-def epilog(*examples: str) -> str:
-    """The end of a command's help: examples and exit codes."""
-    lines = "".join(f"  {example}\n" for example in examples)
-    return f"examples:\n{lines}\n{exit_codes.HELP}"
+from services.cli.argument_parts import add_connection as _add_connection
+from services.cli.argument_parts import add_model as _add_model
+from services.cli.argument_parts import add_timeout as _add_timeout
+from services.cli.argument_parts import epilog
 
 
 def add_serve(parser: argparse.ArgumentParser) -> None:
@@ -241,29 +228,3 @@ def add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top", type=int, metavar="K", help="show the K most probable tokens at each position")
     parser.add_argument("--json", action="store_true", help="print the response as JSON")
     _add_connection(parser, "generation")
-
-
-def _add_model(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument(
-        "-m", "--model", default=default, metavar="NAME", help=f"model (default: {default}); `naiad models` lists them"
-    )
-
-
-def _add_connection(parser: argparse.ArgumentParser, service: str) -> None:
-    group = parser.add_argument_group("connection")
-    group.add_argument(
-        "--address",
-        metavar="HOST:PORT",
-        help=f"where the {service} service listens (default: where `naiad serve` puts it)",
-    )
-    _add_timeout(group)
-
-
-def _add_timeout(group: argparse._ActionsContainer) -> None:
-    group.add_argument(
-        "--timeout",
-        type=positive_float,
-        default=DEFAULT_TIMEOUT_S,
-        metavar="SECONDS",
-        help="deadline of the call (default: %(default)g)",
-    )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
-from services.cli import arguments, exit_codes
+from services.cli import arguments, exit_codes, reading_arguments
 
 DESCRIPTION = "Serves BERT and GPT models over gRPC, and calls them."
 
@@ -20,6 +20,14 @@ class Command:
     summary: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     module: str
+
+
+class _CommandsFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help of all commands: as wide as the longest name, whose indent argparse forgets."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._action_max_length = max(map(len, COMMANDS)) + 2 * self._indent_increment
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +44,19 @@ COMMANDS = {
         "continue a text or answer a message", arguments.add_generate, "services.cli.commands.generate"
     ),
     "classify": Command("give texts a score for each label", arguments.add_classify, "services.cli.commands.classify"),
+    "zero-shot": Command(
+        "score texts against labels of your own",
+        reading_arguments.add_zero_shot,
+        "services.cli.commands.zero_shot",
+    ),
+    "entities": Command(
+        "find names and other entities in texts", reading_arguments.add_entities, "services.cli.commands.entities"
+    ),
+    "rerank": Command(
+        "order documents by how well they answer a query",
+        reading_arguments.add_rerank,
+        "services.cli.commands.rerank",
+    ),
     "embed": Command("turn texts into vectors", arguments.add_embed, "services.cli.commands.embed"),
     "tokenize": Command(
         "split texts into tokens, count them, or join them again",
@@ -54,7 +75,7 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
         prog="naiad",
         description=DESCRIPTION,
         epilog=f"`naiad COMMAND --help` says more about a command.\n\n{exit_codes.HELP}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_CommandsFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="store_true", help="print the version and end")

@@ -1,11 +1,14 @@
 """Turns a failed call into one line for people and an exit code."""
 
+import sys
+
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from services.cli import exit_codes
+from services.cli.table import TEXT_WIDTH, shorten
 
 
 def command_error(error: grpc.Call, service: str, address: str) -> exit_codes.CommandError:
@@ -26,6 +29,11 @@ def item_error(status: status_pb2.Status) -> str:
     """One line about an item of a batch that failed."""
     code = next((known.name for known in grpc.StatusCode if known.value[0] == status.code), str(status.code))
     return "; ".join([f"{code}: {status.message}", *_details(status, status.message)])
+
+
+def print_item_error(text: str, status: status_pb2.Status) -> None:
+    """Says on standard error which item of a batch failed, and why."""
+    print(f"naiad: {shorten(text, TEXT_WIDTH)!r}: {item_error(status)}", file=sys.stderr)
 
 
 def _details(status: status_pb2.Status, message: str) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 COLUMN_GAP = "  "
 BAR_WIDTH = 20
+TEXT_WIDTH = 48  # of a text that is a cell
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -49,6 +49,16 @@ class Encoded:
         return self._select(self._encoding.type_ids)
 
     @property
+    def word_ids(self) -> list[int | None]:
+        """Number of the word that a token is part of, as the tokenizer splits words; None for a special token."""
+        return self._select(self._encoding.word_ids)
+
+    @property
+    def sequence_ids(self) -> list[int | None]:
+        """0 or 1 for a token of the first or second text; None for a special token that was put around them."""
+        return self._select(self._encoding.sequence_ids)
+
+    @property
     def truncated(self) -> bool:
         """Whether tokens were cut."""
         return self._kept is not None
@@ -87,6 +97,11 @@ class TextTokenizer:
         """Token ids of one text."""
         ids: list[int] = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
         return ids
+
+    def encode_plain(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, without special tokens."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
 
     def count(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[int]:
         """Number of tokens of each text."""

@@ -38,7 +38,12 @@ CALLS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "classification": {
         "Classify": {"model": "sentiment", "texts": ["good", "bad"]},
+        "ClassifyStream": {"options": {"model": "sentiment"}, "items": [{"id": "1", "text": "good"}]},
+        "ClassifyTokens": {"model": "entities", "texts": ["Maria Schmidt flew to Nairobi."]},
+        "ClassifyZeroShot": {"model": "embed", "texts": ["good"], "labels": ["praise", "blame"]},
+        "Explain": {"model": "sentiment", "text": "A good film", "method": "EXPLAIN_METHOD_OCCLUSION"},
         "Embed": {"model": "embed", "texts": ["good"], "dimensions": 8},
+        "Rerank": {"model": "embed", "query": "food", "documents": ["a soup", "a train"]},
         "ListModels": {},
     },
 }
@@ -52,7 +57,12 @@ EXPECTED_IN_ANSWER = {
     "GenerateStream": "started",
     "Score": "logprobs",
     "Classify": "classification",
+    "ClassifyStream": "classification",
+    "ClassifyTokens": "entities",
+    "ClassifyZeroShot": "classification",
+    "Explain": "contribution",
     "Embed": "embedding",
+    "Rerank": "results",
 }
 
 

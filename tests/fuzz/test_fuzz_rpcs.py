@@ -20,7 +20,7 @@ SCHEMAS = {
 }
 # Names that get a request past the first check; few tokens, so that it ends soon.
 KNOWN = {
-    "model": ("chat", "embed", "sentiment"),
+    "model": ("chat", "embed", "sentiment", "entities", "pairs"),
     "role": ("user", "system", "assistant"),
     "max_tokens": (1, 2, 3),
     "n": (1, 2),
@@ -31,6 +31,11 @@ KNOWN = {
     "json_schema": ("{}", '{"type": "boolean"}'),
     "regex": ("[a-c]{1,3}", "(yes|no)"),
     "json_object": (True,),
+    "labels": ("sports", "politics", "x", "日本"),
+    "hypothesis_template": ("{}", "It is {}."),
+    "min_score": (0.0, 0.5),
+    "include_outside": (False,),
+    "window_overlap_tokens": (0, 8),
     # What a guide excludes.
     "ignore_eos": (False,),
     "min_tokens": (0,),

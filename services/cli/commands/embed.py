@@ -4,17 +4,15 @@ import argparse
 import json
 import math
 import struct
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 from naiad.v1 import classification_pb2, classification_pb2_grpc
 
 from services.cli import addresses, exit_codes, inputs
 from services.cli.connection import Connection, connect
-from services.cli.rpc_errors import item_error
-from services.cli.table import format_table, shorten
+from services.cli.rpc_errors import item_error, print_item_error
+from services.cli.table import TEXT_WIDTH, format_table, shorten
 
-TEXT_WIDTH = 48
 _FLOAT32 = struct.Struct("f")
 POOLINGS = {
     None: classification_pb2.POOLING_UNSPECIFIED,
@@ -96,7 +94,7 @@ def _print_error(text: str, result: classification_pb2.EmbedResult, as_json: boo
     if as_json:
         print(json.dumps({"text": text, "error": item_error(result.error)}, ensure_ascii=False))
     else:
-        print(f"naiad: {shorten(text, TEXT_WIDTH)!r}: {item_error(result.error)}", file=sys.stderr)
+        print_item_error(text, result.error)
 
 
 def _shortest(value: float) -> float:

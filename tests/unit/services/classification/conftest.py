@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from services.classification.classify_logic import ClassifyLogic
+from services.classification.embed_logic import EmbedLogic
 from services.classification.encoder_client import EncoderClient, PackLimits
-from services.classification.logic import ClassificationLogic
+from services.classification.text_batches import TextBatches
 from services.common.admission import Admission
 from services.common.metrics import ServiceMetrics
 from services.common.registry import ModelRegistry
@@ -28,22 +30,31 @@ async def text_models(tmp_path: Path) -> AsyncIterator[TextModels]:
     await models.close()
 
 
-MakeLogic = Callable[..., ClassificationLogic]
+class Logic:
+    """What the service does, each RPC as a function."""
+
+    def __init__(self, batches: TextBatches, client: EncoderClient) -> None:
+        self.client = client
+        self.classify = ClassifyLogic(batches).classify
+        self.embed = EmbedLogic(batches).embed
+
+
+MakeLogic = Callable[..., Logic]
 
 
 @pytest.fixture
 def make_logic(channel: FakeChannel, text_models: TextModels) -> MakeLogic:
     """Makes the logic; bounds: max_pack_tokens, max_parallel_packs, max_requests, max_tokens, max_bytes."""
 
-    def make(**bounds: int) -> ClassificationLogic:
+    def make(**bounds: int) -> Logic:
         limits = PackLimits(bounds.get("max_pack_tokens", 64), bounds.get("max_parallel_packs", 2))
         admission = Admission(bounds.get("max_requests", 8), bounds.get("max_tokens", 1000), retry_after_ms=250)
         client = EncoderClient(channel, limits)  # type: ignore[arg-type]  # stands for a TritonChannel
-        return ClassificationLogic(text_models, client, admission, bounds.get("max_bytes", 1_000_000))
+        return Logic(TextBatches(text_models, client, admission, bounds.get("max_bytes", 1_000_000)), client)
 
     return make
 
 
 @pytest.fixture
-def logic(make_logic: MakeLogic) -> ClassificationLogic:
+def logic(make_logic: MakeLogic) -> Logic:
     return make_logic()

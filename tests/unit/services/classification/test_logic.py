@@ -5,17 +5,11 @@ import asyncio
 import numpy as np
 import pytest
 
-from services.classification.encoder_client import EncoderClient
-from services.classification.logic import (
-    ClassificationLogic,
-    ClassifyOptions,
-    Embedded,
-    EmbedOptions,
-    Scored,
-)
+from services.classification.classify_logic import ClassifyOptions, Scored
+from services.classification.embed_logic import Embedded, EmbedOptions
 from services.common.errors import NaiadError, Reason
 from services.common.text_models import MAX_TEXT_BYTES
-from tests.unit.services.classification.conftest import MakeLogic
+from tests.unit.services.classification.conftest import Logic, MakeLogic
 from tests.unit.services.classification.tiny_encoders import FakeChannel
 
 RAW = EmbedOptions(normalize=False)
@@ -31,7 +25,7 @@ def error(outcome: object) -> NaiadError:
     return outcome
 
 
-async def test_each_text_gets_its_own_scores_best_first(logic: ClassificationLogic) -> None:
+async def test_each_text_gets_its_own_scores_best_first(logic: Logic) -> None:
     outcomes, _ = await logic.classify("sentiment", ["one", "two three"], ClassifyOptions(), "texts")
     assert outcomes == [
         Scored([("sum", 1, 14.0), ("length", 2, 3.0), ("first", 0, 1.0)], tokens=3),
@@ -39,54 +33,50 @@ async def test_each_text_gets_its_own_scores_best_first(logic: ClassificationLog
     ]
 
 
-async def test_a_pair_is_read_together_and_its_second_text_has_its_own_type(logic: ClassificationLogic) -> None:
+async def test_a_pair_is_read_together_and_its_second_text_has_its_own_type(logic: Logic) -> None:
     (outcome,), _ = await logic.classify("sentiment", [("one", "two")], ClassifyOptions(top_k=1), "pairs")
     # [CLS] one [SEP] two [SEP]: ids sum to 28, and the last two have type 1.
     assert outcome == Scored([("sum", 1, 228.0)], tokens=5)
 
 
-async def test_more_labels_than_there_are_gives_all(logic: ClassificationLogic) -> None:
+async def test_more_labels_than_there_are_gives_all(logic: Logic) -> None:
     (outcome,), _ = await logic.classify("sentiment", ["one"], ClassifyOptions(top_k=99), "texts")
     assert isinstance(outcome, Scored)
     assert len(outcome.scores) == 3
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
-async def test_an_activation_that_was_asked_for_wins_over_the_checkpoints(
-    logic: ClassificationLogic, activation: str
-) -> None:
+async def test_an_activation_that_was_asked_for_wins_over_the_checkpoints(logic: Logic, activation: str) -> None:
     (outcome,), _ = await logic.classify("sentiment", ["one"], ClassifyOptions(activation=activation), "texts")
     assert isinstance(outcome, Scored)
     assert all(0 <= score <= 1 for _, _, score in outcome.scores)
 
 
-async def test_vectors_are_normalized_as_the_checkpoint_says(logic: ClassificationLogic) -> None:
+async def test_vectors_are_normalized_as_the_checkpoint_says(logic: Logic) -> None:
     (outcome,), _ = await logic.embed("embed", ["one"], EmbedOptions())
     expected = np.array([1, 14, 3]) / np.linalg.norm([1, 14, 3])
     assert np.allclose(vectors(outcome), [expected])
 
 
-async def test_dimensions_are_cut_before_normalizing(logic: ClassificationLogic) -> None:
+async def test_dimensions_are_cut_before_normalizing(logic: Logic) -> None:
     (outcome,), _ = await logic.embed("embed", ["one"], EmbedOptions(dimensions=2))
     assert np.allclose(vectors(outcome), [np.array([1, 14]) / np.linalg.norm([1, 14])])
 
 
-async def test_without_pooling_each_token_has_its_hidden_vector_as_it_is(logic: ClassificationLogic) -> None:
+async def test_without_pooling_each_token_has_its_hidden_vector_as_it_is(logic: Logic) -> None:
     outcomes, _ = await logic.embed("embed", ["one", "two three"], EmbedOptions(pooling="none"))
     assert vectors(outcomes[0]) == [[1, 0, 0], [11, 0, 1], [2, 0, 2]]
     assert vectors(outcomes[1]) == [[1, 0, 0], [12, 0, 1], [13, 0, 2], [2, 0, 3]]
 
 
-async def test_pooling_goes_to_the_engine_only_when_it_was_asked_for(
-    logic: ClassificationLogic, channel: FakeChannel
-) -> None:
+async def test_pooling_goes_to_the_engine_only_when_it_was_asked_for(logic: Logic, channel: FakeChannel) -> None:
     await logic.embed("embed", ["one"], EmbedOptions())
     await logic.embed("embed", ["one"], EmbedOptions(pooling="cls"))
     assert "pooling" not in channel.requests[0].parameters
     assert channel.requests[1].parameters["pooling"].string_param == "cls"
 
 
-async def test_a_text_that_is_too_long_does_not_fail_the_others(logic: ClassificationLogic) -> None:
+async def test_a_text_that_is_too_long_does_not_fail_the_others(logic: Logic) -> None:
     long = "one two three four five"
     outcomes, _ = await logic.embed("embed", ["one", long, "x" * (MAX_TEXT_BYTES + 1), "two"], RAW)
     assert vectors(outcomes[0]) == [[1, 14, 3]]
@@ -95,20 +85,20 @@ async def test_a_text_that_is_too_long_does_not_fail_the_others(logic: Classific
     assert vectors(outcomes[3]) == [[1, 15, 3]]
 
 
-async def test_a_long_text_can_be_cut_instead(logic: ClassificationLogic) -> None:
+async def test_a_long_text_can_be_cut_instead(logic: Logic) -> None:
     (outcome,), _ = await logic.embed(
         "embed", ["one two three four five"], EmbedOptions(normalize=False, truncate=True)
     )
     assert vectors(outcome) == [[1, 1 + 11 + 12 + 13 + 14 + 2, 6]]
 
 
-async def test_when_every_text_is_bad_the_engine_is_not_asked(logic: ClassificationLogic, channel: FakeChannel) -> None:
+async def test_when_every_text_is_bad_the_engine_is_not_asked(logic: Logic, channel: FakeChannel) -> None:
     outcomes, _ = await logic.classify("sentiment", ["one two three four five"], ClassifyOptions(), "texts")
     assert error(outcomes[0]).reason is Reason.INVALID_FIELD
     assert channel.requests == []
 
 
-async def test_the_part_of_a_pair_that_is_too_large_is_named(logic: ClassificationLogic) -> None:
+async def test_the_part_of_a_pair_that_is_too_large_is_named(logic: Logic) -> None:
     pairs = [("one", "two"), ("one", "x" * (MAX_TEXT_BYTES + 1))]
     outcomes, _ = await logic.classify("sentiment", pairs, ClassifyOptions(), "pairs")
     assert isinstance(outcomes[0], Scored)
@@ -129,7 +119,7 @@ async def test_many_texts_go_in_packs_that_come_back_in_order(make_logic: MakeLo
 @pytest.mark.parametrize(
     ("options", "field"), [(EmbedOptions(dimensions=0), "dimensions"), (EmbedOptions(dimensions=4), "dimensions")]
 )
-async def test_wrong_options_of_embed_are_named(logic: ClassificationLogic, options: EmbedOptions, field: str) -> None:
+async def test_wrong_options_of_embed_are_named(logic: Logic, options: EmbedOptions, field: str) -> None:
     with pytest.raises(NaiadError) as caught:
         await logic.embed("embed", ["one"], options)
     assert caught.value.field_violations[0].field == field
@@ -144,7 +134,7 @@ async def test_wrong_options_of_embed_are_named(logic: ClassificationLogic, opti
     ],
 )
 async def test_wrong_requests_of_classify_are_named(
-    logic: ClassificationLogic, texts: list[str], options: ClassifyOptions, field: str
+    logic: Logic, texts: list[str], options: ClassifyOptions, field: str
 ) -> None:
     with pytest.raises(NaiadError) as caught:
         await logic.classify("sentiment", texts, options, "texts")
@@ -152,7 +142,7 @@ async def test_wrong_requests_of_classify_are_named(
     assert caught.value.field_violations[0].field == field
 
 
-async def test_an_unknown_model_and_one_with_another_task_are_told_apart(logic: ClassificationLogic) -> None:
+async def test_an_unknown_model_and_one_with_another_task_are_told_apart(logic: Logic) -> None:
     with pytest.raises(NaiadError) as unknown:
         await logic.embed("nobody", ["one"], RAW)
     assert unknown.value.reason is Reason.MODEL_NOT_FOUND
@@ -234,8 +224,7 @@ async def test_an_engine_that_stalls_fails_what_waits_for_it(make_logic: MakeLog
     channel.gate = asyncio.Event()
     call = asyncio.create_task(logic.embed("embed", ["one"], RAW))
     await channel.arrived.wait()
-    client: EncoderClient = logic._client
-    client.fail_in_flight()
+    logic.client.fail_in_flight()
     with pytest.raises(NaiadError) as caught:
         await call
     assert caught.value.reason is Reason.ENGINE_UNAVAILABLE

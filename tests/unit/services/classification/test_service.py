@@ -8,15 +8,14 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
-from grpc_status import rpc_status
 from naiad.v1 import classification_pb2 as pb
 from naiad.v1 import classification_pb2_grpc, common_pb2
 
 from services.classification.app import SERVICE_NAME, build
 from services.common.settings import ClassificationSettings
 from tests.support.fake_triton import FakeTriton, infer_response
+from tests.support.rpc_failure import failure
 from tests.support.running_service import running, wait_for_health
 from tests.unit.services.classification.tiny_encoders import LABELS, FakeChannel, write_repository
 
@@ -62,23 +61,6 @@ async def channel(settings: ClassificationSettings) -> AsyncIterator[grpc.aio.Ch
 @pytest.fixture
 def stub(channel: grpc.aio.Channel) -> Any:
     return classification_pb2_grpc.ClassificationServiceStub(channel)
-
-
-async def failure(call: Any) -> tuple[grpc.StatusCode, str, list[str]]:
-    """Status code, reason and violated fields of a call that fails."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    status = await rpc_status.aio.from_call(call)
-    assert status is not None
-    info, bad_request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-    fields: list[str] = []
-    for detail in status.details:
-        if detail.Unpack(bad_request):
-            fields = [violation.field for violation in bad_request.field_violations]
-        detail.Unpack(info)
-    assert info.domain == "naiad"
-    assert info.metadata["request_id"]
-    return caught.value.code(), info.reason, fields
 
 
 async def test_classify_answers_per_item_with_labels_tokens_and_timings(stub: Any) -> None:

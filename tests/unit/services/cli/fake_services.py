@@ -118,6 +118,49 @@ class Classification(classification_pb2_grpc.ClassificationServiceServicer):
             result.classification.scores.add(label="negative", index=0, score=0.25)
         return response
 
+    def ClassifyTokens(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """The first word of a text is a person, unless the text is "nothing"."""
+        self.answers.note(request, context)
+        response = classification_pb2.ClassifyTokensResponse()
+        for index, text in enumerate(request.texts):
+            result = response.results.add()
+            if index == 0 and self.answers.item_failure is not None:
+                result.error.CopyFrom(status_message(self.answers.item_failure, "request-1"))
+                continue
+            result.entities.tokens = 4
+            word = text.split()[0]
+            if text != "nothing":
+                span = classification_pb2.TextSpan(end_char=len(word), end_byte=len(word.encode()))
+                result.entities.entities.add(label="PER", score=0.75, span=span, text=word)
+        return response
+
+    def Rerank(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """Longer documents are better."""
+        self.answers.note(request, context)
+        response = classification_pb2.RerankResponse(method=classification_pb2.SCORING_METHOD_EMBEDDING)
+        places = sorted(range(len(request.documents)), key=lambda index: -len(request.documents[index]))
+        for index in places[: request.top_k or None]:
+            if index == 0 and self.answers.item_failure is not None:
+                status = status_message(self.answers.item_failure, "request-1")
+                response.errors.add(index=index, error=status)
+                continue
+            response.results.add(index=index, score=len(request.documents[index]) / 20)
+        return response
+
+    def ClassifyZeroShot(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """The last label is the best one."""
+        self.answers.note(request, context)
+        response = classification_pb2.ClassifyZeroShotResponse(method=classification_pb2.SCORING_METHOD_EMBEDDING)
+        for index in range(len(request.texts)):
+            result = response.results.add()
+            if index == 0 and self.answers.item_failure is not None:
+                result.error.CopyFrom(status_message(self.answers.item_failure, "request-1"))
+                continue
+            result.classification.tokens = 6
+            for place, label in reversed(list(enumerate(request.labels))):
+                result.classification.scores.add(label=label, index=place, score=(place + 1) / 4)
+        return response
+
     def Embed(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.answers.note(request, context)
         response = classification_pb2.EmbedResponse()

@@ -14,7 +14,8 @@ from tests.unit.services.cli.fake_services import Answers
 
 REPOSITORY_ROOT = Path(__file__).parents[4]
 NOBODY = "127.0.0.1:1"
-CLIENT_COMMANDS = ["generate", "classify", "embed", "tokenize", "score"]
+CLIENT_COMMANDS = ["generate", "classify", "embed", "tokenize", "score", "entities", "rerank", "zero-shot"]
+WORDS = {"rerank": ["question"], "zero-shot": ["-l", "label"]}  # what a command needs beside a text
 
 
 def test_help_lists_every_command_and_the_exit_codes(naiad: Naiad) -> None:
@@ -54,7 +55,7 @@ def test_help_needs_none_of_the_heavy_packages() -> None:
 
 @pytest.mark.parametrize("command", CLIENT_COMMANDS)
 def test_a_service_that_cannot_be_reached_is_one_line_and_exit_code_69(naiad: Naiad, command: str) -> None:
-    result = naiad(command, "--address", NOBODY, "x")
+    result = naiad(command, "--address", NOBODY, *WORDS.get(command, []), "x")
     assert result.code == 69
     assert result.err.count("\n") == 1
     assert f"cannot be reached at {NOBODY}: is `naiad serve` running?" in result.err

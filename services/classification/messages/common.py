@@ -1,0 +1,53 @@
+"""What messages of several RPCs share."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from google.rpc import status_pb2
+from naiad.v1 import classification_pb2 as pb
+
+from services.classification.classify_logic import Scored
+from services.classification.text_batches import Timings
+from services.common.call import current_call
+from services.common.errors import NaiadError, invalid_field
+from services.common.status import status_message
+
+
+def known(names: Mapping[int, str | None], value: int, field: str) -> str | None:
+    """What an enumeration's value means. Raises INVALID_FIELD for one that this server does not know."""
+    if value not in names:
+        raise invalid_field(field, f"{value} is not a value of the enumeration")
+    return names[value]
+
+
+def note_call(model_name: str, texts: int) -> None:
+    """Puts what a call is about into its log line."""
+    current_call().log_fields.update(model=model_name[:100], texts=texts)
+
+
+def item_status(error: NaiadError) -> status_pb2.Status:
+    """The error of one item of the current call."""
+    return status_message(error, current_call().request_id)
+
+
+class _Results(Protocol):
+    def add(self) -> pb.ClassifyResult: ...
+
+
+def add_scored(results: _Results, outcomes: Sequence[Scored | NaiadError]) -> None:
+    """Adds a result for each item."""
+    for outcome in outcomes:
+        result = results.add()
+        if isinstance(outcome, NaiadError):
+            result.error.CopyFrom(item_status(outcome))
+            continue
+        result.classification.tokens = outcome.tokens
+        for label, index, score in outcome.scores:
+            result.classification.scores.add(label=label, index=index, score=score)
+
+
+def fill_timings(target: pb.EncoderTimings, timings: Timings) -> None:
+    """Writes the timings into the message."""
+    target.tokenization.FromMicroseconds(timings.tokenization_us)
+    target.queue.FromMicroseconds(timings.queue_us)
+    target.compute.FromMicroseconds(timings.compute_us)

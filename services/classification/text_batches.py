@@ -1,0 +1,145 @@
+"""Texts of one call on their way through the tokenizer and the engine: what all RPCs share. Free of gRPC."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from services.classification.encoder_client import EncoderAnswer, EncoderClient, EncoderInput, EncoderJob
+from services.common.admission import Admission
+from services.common.errors import NaiadError, invalid_field
+from services.common.registry import ModelEntry
+from services.common.text_models import MAX_TEXT_BYTES, MAX_TEXTS, TextModel, TextModels, text_is_too_long
+from services.common.tokenizer import Encoded
+
+# Bytes that a message, a repeated number's head and a small number take beside their content, at most.
+ITEM_BYTES = 32
+Item = str | tuple[str, str]
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Where the time went, in microseconds."""
+
+    tokenization_us: int
+    queue_us: int
+    compute_us: int
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """Items of a request: the tokens of each, or why it has none; and the time that took."""
+
+    outcomes: list[Encoded | NaiadError]
+    duration_us: int
+
+    @property
+    def good(self) -> list[Encoded]:
+        """The items that have tokens, in order."""
+        return [outcome for outcome in self.outcomes if isinstance(outcome, Encoded)]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all items together."""
+        return sum(map(len, self.good))
+
+    def fill(self, results: Iterator[ResultT]) -> list[ResultT | NaiadError]:
+        """The results at the places of the items that have tokens, errors at the others."""
+        return [outcome if isinstance(outcome, NaiadError) else next(results) for outcome in self.outcomes]
+
+    def timings(self, answer: EncoderAnswer) -> Timings:
+        """Where the time went."""
+        return Timings(self.duration_us, answer.queue_us, answer.compute_us)
+
+
+class TextBatches:
+    """Tokenizes texts and runs them on encoder models, within the bounds of the service."""
+
+    def __init__(
+        self, models: TextModels, client: EncoderClient, admission: Admission, max_response_bytes: int
+    ) -> None:
+        self.models = models
+        self.admission = admission
+        self._client = client
+        self._max_response_bytes = max_response_bytes
+
+    async def tokenize(
+        self, model: TextModel, items: Sequence[Item], field: str, truncate: bool, max_tokens: int | None = None
+    ) -> Tokenized:
+        """Tokens of each item, or why it has none; `field` names the items in errors.
+
+        What is longer than `max_tokens`, by default the model's limit, is cut, or is an error. Raises OVERLOADED.
+        """
+        begun_s = time.perf_counter()
+        limit = model.entry.context_length_tokens if max_tokens is None else max_tokens
+        too_large = [size_error(item, f"{field}[{i}]") for i, item in enumerate(items)]
+        good = [item for item, error in zip(items, too_large, strict=True) if error is None]
+        encoded = iter(
+            await self.models.run(
+                sum(map(_characters, good)), lambda: _encode(model, good, limit if truncate else None)
+            )
+        )
+        outcomes = [error or check_length(next(encoded), limit, f"{field}[{i}]") for i, error in enumerate(too_large)]
+        tokenized = Tokenized(outcomes, round((time.perf_counter() - begun_s) * 1e6))
+        self.models.count_tokens(model, tokenized.tokens)
+        return tokenized
+
+    async def tokenize_one(self, model: TextModel, text: str, field: str, truncate: bool) -> Encoded:
+        """Tokens of one text that the whole call needs; `field` is its name. Raises INVALID_FIELD, OVERLOADED."""
+        if error := size_error(text, field):
+            raise error
+        limit = model.entry.context_length_tokens
+        (encoded,) = await self.models.run(len(text), lambda: _encode(model, [text], limit if truncate else None))
+        outcome = check_length(encoded, limit, field)
+        if isinstance(outcome, NaiadError):
+            raise outcome
+        self.models.count_tokens(model, len(outcome))
+        return outcome
+
+    async def run(self, entry: ModelEntry, texts: Sequence[EncoderInput], job: EncoderJob) -> EncoderAnswer:
+        """The engine's rows for the texts, in order; their tokens count as in flight meanwhile. Raises NaiadError."""
+        with self.admission.cost(sum(map(len, texts))):
+            return await self._client.run(entry, texts, job)
+
+    def check_response_size(self, response_bytes: int, field: str) -> None:
+        """Raises INVALID_FIELD for `field` when the response would be larger than the service sends."""
+        if response_bytes > self._max_response_bytes:
+            sizes = f"about {response_bytes} bytes, more than {self._max_response_bytes}"
+            raise invalid_field(field, f"the response would take {sizes}: send fewer texts")
+
+
+def check_items(items: Sequence[Item], field: str) -> None:
+    """Raises INVALID_FIELD unless there are 1 to 10,000 items."""
+    if not 1 <= len(items) <= MAX_TEXTS:
+        raise invalid_field(field, f"{len(items)} items; 1 to {MAX_TEXTS} are allowed")
+
+
+def size_error(item: Item, field: str) -> NaiadError | None:
+    """Why the item is too large to be tokenized, or None."""
+    parts = {field: item} if isinstance(item, str) else {f"{field}.first": item[0], f"{field}.second": item[1]}
+    for name, text in parts.items():
+        if text_is_too_long(text):
+            return invalid_field(name, f"more than {MAX_TEXT_BYTES} bytes")
+    return None
+
+
+def _characters(item: Item) -> int:
+    return len(item) if isinstance(item, str) else len(item[0]) + len(item[1])
+
+
+def _encode(model: TextModel, items: Sequence[Item], max_length: int | None) -> list[Encoded]:
+    pairs = [item for item in items if not isinstance(item, str)]
+    if pairs:
+        return model.tokenizer.encode_pairs(pairs, max_length)
+    return model.tokenizer.encode([item for item in items if isinstance(item, str)], max_length=max_length)
+
+
+def check_length(encoded: Encoded, limit: int, field: str) -> Encoded | NaiadError:
+    """The tokens, or why they cannot be read as `field`."""
+    if not len(encoded):
+        return invalid_field(field, "has no tokens")
+    if len(encoded) > limit:
+        found = f"has {len(encoded)} tokens, more than the model's {limit}"
+        return invalid_field(field, f"{found}; set truncate to cut it")
+    return encoded
