@@ -24,19 +24,20 @@ HIDDEN_STATES = "hidden_states"
 
 @dataclass(frozen=True)
 class EncoderJob:
-    """What is computed: the output tensor, whether it has a row a token (else a row a text), and its width.
+    """What is computed: the output tensor, its width, and whether it has a row a token (else a row a text).
 
-    `pooling` is None for the checkpoint's own.
+    `pooling` is None for the checkpoint's own. `token_logits` is for LOGITS of a model whose task is CLASSIFY_TOKENS.
     """
 
     output: str
     width: int
     pooling: str | None = None
+    token_logits: bool = False
 
     @property
     def row_per_token(self) -> bool:
         """Whether each token has a row of its own."""
-        return self.output == HIDDEN_STATES
+        return self.output == HIDDEN_STATES or self.token_logits
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ _TASKS = {
     Task.GENERATE: common_pb2.MODEL_TASK_GENERATE,
     Task.EMBED: common_pb2.MODEL_TASK_EMBED,
     Task.CLASSIFY: common_pb2.MODEL_TASK_CLASSIFY,
+    Task.CLASSIFY_TOKENS: common_pb2.MODEL_TASK_CLASSIFY_TOKENS,
 }
 
 

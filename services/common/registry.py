@@ -26,6 +26,7 @@ class Task(StrEnum):
     GENERATE = "generate"
     EMBED = "embed"
     CLASSIFY = "classify"
+    CLASSIFY_TOKENS = "classify_tokens"
 
 
 class ManifestError(ValueError):
