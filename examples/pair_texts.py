@@ -109,7 +109,7 @@ def entailment_pairs(count: int, seed: int, folder: Path = WORDNET) -> PairData:
         true = {topic, *ancestors(senses, text), *senses[text].domains}
         true |= {above for place in tuple(true) for above in ancestors(senses, place)}
         false = [place for place in part if place not in true and topic not in ancestors(senses, place)]
-        return text, topic, chance.sample(false, wrong)
+        return text, topic, chance.sample(false, min(wrong, len(false)))
 
     train: list[Pair] = []
     while len(train) < count:
