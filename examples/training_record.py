@@ -62,8 +62,7 @@ class TrainingInputs:
 
 def make_record(inputs: TrainingInputs, dataset: Dataset, split: Split, result: TrainingResult) -> dict[str, Any]:
     """The content of `training.json`, except for what depends on the finished folder."""
-    return {
-        "format_version": FORMAT_VERSION,
+    return base_facts(inputs) | {
         "dataset": {
             "name": dataset.name,
             "sha256": dataset.sha256,
@@ -75,13 +74,20 @@ def make_record(inputs: TrainingInputs, dataset: Dataset, split: Split, result: 
             "train_texts": _count_by_label(split.train),
             "held_out_texts": _count_by_label(split.held_out),
         },
-        "base": base_name(inputs.base),
-        **dataclasses.asdict(inputs.options),
         "held_out_accuracy": round(result.held_out_accuracy, 4),
         "held_out_accuracy_by_label": {label: round(share, 4) for label, share in result.accuracy_by_label.items()},
         "majority_baseline_accuracy": round(majority_share(split.held_out), 4),
         "wall_seconds": round(result.wall_seconds, 1),
         "cpu_seconds": round(result.cpu_seconds, 1),
+    }
+
+
+def base_facts(inputs: TrainingInputs) -> dict[str, Any]:
+    """What every record says, whatever was trained."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "base": base_name(inputs.base),
+        **dataclasses.asdict(inputs.options),
         "versions": {package: importlib.metadata.version(package) for package in ("torch", "transformers")},
         "inputs_sha256": inputs.sha256(),
     }

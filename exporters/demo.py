@@ -1,4 +1,4 @@
-"""Exports the demonstration models: `chat`, `embed` and, once it has been trained, `sentiment`.
+"""Exports the demonstration models: `chat`, `embed` and those that the recipes in examples/ have trained.
 
 The checkpoints of the first two come with Python packages, so that no model hub is needed. An entry that was made from
 the same checkpoint by the same version of the exporters is left alone.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,19 +28,27 @@ class _DemoModel:
     task: Task
 
 
+# Models of our own, with the recipe that writes the checkpoint.
+_TRAINED: dict[str, tuple[Task, str]] = {
+    "sentiment": ("classify", "finetune_classifier.py"),
+    "entities": ("classify_tokens", "train_entities.py"),
+    "pairs": ("classify", "train_pairs.py"),
+    "topics": ("classify", "train_pairs.py --kind entailment"),
+}
+
+
 def export_demo_models(
-    repository: Path, sentiment_checkpoint: Path | None = None, *, names: Sequence[str] = (), weights: WeightsChoice
+    repository: Path, trained: Mapping[str, Path], *, names: Sequence[str] = (), weights: WeightsChoice
 ) -> list[str]:
     """Exports what is missing or out of date; returns the names of the demonstration models that are there.
 
-    names: only those; none means all.
+    trained: checkpoints of our own models that there are, by name. names: only those; none means all.
     """
     models = [
         _DemoModel("chat", chat_checkpoint(), "generate"),
         _DemoModel("embed", embed_checkpoint(), "embed"),
     ]
-    if sentiment_checkpoint is not None:
-        models.append(_DemoModel("sentiment", sentiment_checkpoint, "classify"))
+    models += [_DemoModel(name, checkpoint, _TRAINED[name][0]) for name, checkpoint in trained.items()]
     wanted = [model for model in models if not names or model.name in names]
     for model in wanted:
         _export_if_needed(repository, model, weights)
@@ -108,16 +116,15 @@ def main(argv: list[str] | None = None) -> int:
     """`python -m exporters.demo`."""
     parser = argparse.ArgumentParser(prog="python -m exporters.demo", description=__doc__.partition("\n")[0])
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
-    parser.add_argument(
-        "--sentiment-checkpoint", type=Path, help="directory that examples/finetune_classifier.py wrote"
-    )
+    for name, (_, recipe) in _TRAINED.items():
+        parser.add_argument(f"--{name}-checkpoint", type=Path, help=f"directory that examples/{recipe} wrote")
     parser.add_argument("--names", nargs="+", default=[], metavar="NAME", help="only these (default: all)")
     parser.add_argument("--weights", choices=WEIGHTS, default="auto", help="as for naiad export (%(default)s)")
     arguments = parser.parse_args(argv)
     try:
-        export_demo_models(
-            arguments.repository, arguments.sentiment_checkpoint, names=arguments.names, weights=arguments.weights
-        )
+        given = {name: getattr(arguments, f"{name}_checkpoint") for name in _TRAINED}
+        trained = {name: checkpoint for name, checkpoint in given.items() if checkpoint is not None}
+        export_demo_models(arguments.repository, trained, names=arguments.names, weights=arguments.weights)
     except ExportError as error:
         print(f"exporters.demo: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -6,12 +6,13 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from exporters import attention
 from exporters.architectures import encoder_traits
 from exporters.decoder_graph import OPSET
 from exporters.errors import ExportError
+from exporters.options import EncoderTask
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def encoder_shape(model: Any, trained_length_tokens: int | None) -> EncoderShape
     )
 
 
-def export_encoder(model: Any, shape: EncoderShape, task: Literal["embed", "classify"]) -> Any:
+def export_encoder(model: Any, shape: EncoderShape, task: EncoderTask) -> Any:
     """Traces `model` (float32, on the CPU) into an `onnx_ir.Model` with inputs and outputs as in the contract."""
     import torch
 
@@ -72,7 +73,7 @@ def export_encoder(model: Any, shape: EncoderShape, task: Literal["embed", "clas
     return program.model
 
 
-def _packed_module(model: Any, shape: EncoderShape, task: Literal["embed", "classify"]) -> Any:
+def _packed_module(model: Any, shape: EncoderShape, task: EncoderTask) -> Any:
     import torch
 
     parameters = inspect.signature(model.forward).parameters
@@ -100,9 +101,16 @@ def _packed_module(model: Any, shape: EncoderShape, task: Literal["embed", "clas
                     f"{type(self.model).__name__} has {shape.num_layers} layers but {context.num_calls} replaceable "
                     "attention calls: its architecture is not supported"
                 )
-            return result.last_hidden_state[0] if task == "embed" else result.logits
+            return output_rows(result, task)
 
     return PackedEncoder().eval()
+
+
+def output_rows(result: Any, task: EncoderTask) -> Any:
+    """What the contract calls the output, of a transformers result for one row of tokens: a row a token or a text."""
+    if task == "embed":
+        return result.last_hidden_state[0]
+    return result.logits[0] if task == "classify_tokens" else result.logits
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from exporters.errors import ExportError
+from exporters.options import EncoderTask
 
 _POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
@@ -54,8 +55,12 @@ def labels(config: Any) -> list[str]:
     return [str(config.id2label[index]) for index in range(config.num_labels)]
 
 
-def activation(config: Any) -> str:
-    """What turns logits into scores: softmax over labels, a sigmoid each, or nothing for a regression."""
+def activation(config: Any, task: EncoderTask) -> str:
+    """What turns logits into scores: softmax over labels, a sigmoid each, or nothing for a regression or no logits."""
+    if task == "embed":
+        return "none"
+    if task == "classify_tokens":  # A token has one label.
+        return "softmax"
     if config.problem_type == "regression":
         return "none"
     if config.problem_type == "multi_label_classification" or config.num_labels == 1:

@@ -24,11 +24,13 @@ def choose_task(source: Source, asked: TaskChoice) -> Task:
         return "generate"
     if architecture.endswith("ForSequenceClassification"):
         return "classify"
+    if architecture.endswith("ForTokenClassification"):
+        return "classify_tokens"
     if architecture.endswith(("Model", "ForMaskedLM", "ForPreTraining")):
         return "embed"
     raise ExportError(
         f"{source.asked}: cannot tell the task from architecture {architecture or '(none)'}: "
-        "give --task generate, embed or classify"
+        "give --task generate, embed, classify or classify_tokens"
     )
 
 
@@ -41,6 +43,7 @@ def load_model(source: Source, task: Task) -> Any:
         "generate": transformers.AutoModelForCausalLM,
         "embed": transformers.AutoModel,
         "classify": transformers.AutoModelForSequenceClassification,
+        "classify_tokens": transformers.AutoModelForTokenClassification,
     }
     where: dict[str, Any] = {"gguf_file": source.gguf_file} if source.gguf_file else {"use_safetensors": True}
     try:

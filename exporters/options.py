@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-Task = Literal["generate", "embed", "classify"]
-TaskChoice = Literal["generate", "embed", "classify", "auto"]
+EncoderTask = Literal["embed", "classify", "classify_tokens"]
+Task = Literal["generate"] | EncoderTask
+TaskChoice = Literal["auto"] | Task
 Weights = Literal["fp32", "int8", "int4"]
 WeightsChoice = Literal["auto", "fp32", "int8", "int4"]
 KvCache = Literal["float", "int8"]
@@ -16,7 +17,7 @@ KvCacheChoice = Literal["auto", "float", "int8"]
 Device = Literal["cpu", "cuda"]
 Precision = Literal["fp16", "bf16"]
 
-TASKS: tuple[TaskChoice, ...] = ("auto", "generate", "embed", "classify")
+TASKS: tuple[TaskChoice, ...] = ("auto", "generate", "embed", "classify", "classify_tokens")
 WEIGHTS: tuple[WeightsChoice, ...] = ("auto", "fp32", "int8", "int4")
 KV_CACHES: tuple[KvCacheChoice, ...] = ("auto", "float", "int8")
 DEVICES: tuple[Device, ...] = ("cpu", "cuda")

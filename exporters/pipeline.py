@@ -24,7 +24,7 @@ from exporters.kv_cache_graph import use_int8_cache
 from exporters.loading import choose_task, load_model, load_tokenizer, reference_attention
 from exporters.manifest import MANIFEST_FILE, Manifest, describe_files
 from exporters.optimise import optimise
-from exporters.options import EXPORTER_VERSION, Device, ExportOptions, KvCache, Task, Weights
+from exporters.options import EXPORTER_VERSION, Device, EncoderTask, ExportOptions, KvCache, Task, Weights
 from exporters.own_weights import chosen_kv_cache, chosen_weights
 from exporters.quality import check_perplexity, perplexity, quality_text
 from exporters.quantise import quantise
@@ -268,8 +268,8 @@ def _manifest(export: _Export, parity: dict[str, Any], quality: dict[str, Any]) 
         special_tokens=special_tokens(export.model, export.tokenizer),
         device="cuda" if export.options.cuda else None,
         decoder=_decoder_section(shape) if export.task == "generate" else None,
-        encoder=_encoder_section(export, shape) if export.task != "generate" else None,
-        labels=labels(config) if export.task == "classify" else None,
+        encoder=_encoder_section(export, export.task) if export.task != "generate" else None,
+        labels=labels(config) if export.task in ("classify", "classify_tokens") else None,
         parity=parity,
         quality=quality,
         source=source,
@@ -286,14 +286,15 @@ def _decoder_section(shape: DecoderShape) -> dict[str, Any]:
     return section
 
 
-def _encoder_section(export: _Export, shape: EncoderShape) -> dict[str, Any]:
+def _encoder_section(export: _Export, task: EncoderTask) -> dict[str, Any]:
+    shape: EncoderShape = export.shape
     method, normalize = pooling(export.source.directory)
     return {
         "hidden_size": shape.hidden_size,
         "pooling": method,
         "normalize": normalize,
         "uses_token_type_ids": shape.uses_token_type_ids,
-        "activation": activation(export.model.config) if export.task == "classify" else "none",
+        "activation": activation(export.model.config, task),
     }
 
 

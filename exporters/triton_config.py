@@ -39,7 +39,7 @@ _INSTANCE_GROUPS: dict[Device, str] = {
 def triton_config(
     name: str, task: Task, output_width: int, parameters: Mapping[str, str], device: Device = "cpu"
 ) -> str:
-    """The file's text. output_width: hidden size for embed, number of labels for classify, unused for generate."""
+    """The file's text. output_width: hidden size for embed, or number of labels; unused for generate."""
     inputs: tuple[tuple[str, str, list[int], bool], ...] = _ENCODER_INPUTS
     outputs: tuple[tuple[str, str, list[int]], ...]
     if task == "generate":

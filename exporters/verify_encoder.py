@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from exporters.encoder_graph import EncoderShape
+from exporters.encoder_graph import EncoderShape, output_rows
 from exporters.errors import ExportError
+from exporters.options import EncoderTask
 from exporters.runtime import Logits, run_encoder
 
 MAX_ABS_ERROR = 1e-4
@@ -24,7 +25,9 @@ def texts_from(text_ids: Sequence[int], context_length_tokens: int) -> list[list
     return [list(text_ids[11 * index : 11 * index + length]) for index, length in enumerate(lengths)]
 
 
-def verify_encoder(model: Any, session: Any, shape: EncoderShape, text_ids: Sequence[int], task: str) -> dict[str, Any]:
+def verify_encoder(
+    model: Any, session: Any, shape: EncoderShape, text_ids: Sequence[int], task: EncoderTask
+) -> dict[str, Any]:
     """Outputs alone and packed against `model` (transformers, eager attention); the manifest's parity report."""
     texts = texts_from(text_ids, shape.context_length_tokens)
     types = _token_types(texts) if shape.uses_token_type_ids else None
@@ -47,13 +50,15 @@ def verify_encoder(model: Any, session: Any, shape: EncoderShape, text_ids: Sequ
 
 
 def compare_quantised(
-    reference: Any, quantised: Any, shape: EncoderShape, text_ids: Sequence[int], task: str
+    reference: Any, quantised: Any, shape: EncoderShape, text_ids: Sequence[int], task: EncoderTask
 ) -> dict[str, Any]:
     """How far the quantised session is from the float one; raises when it is too far to be the same model."""
     texts = texts_from(text_ids, shape.context_length_tokens)
     types = _token_types(texts) if shape.uses_token_type_ids else None
     want, got = run_encoder(reference, texts, types), run_encoder(quantised, texts, types)
     report: dict[str, Any] = {"max_abs_error": float(np.abs(got - want).max())}
+    if task == "classify_tokens":
+        report["same_label"] = float((got.argmax(axis=1) == want.argmax(axis=1)).mean())
     if task == "embed":
         cosine = float(_cosines(_means(got, texts), _means(want, texts)).min())
         report["min_cosine"] = cosine
@@ -80,7 +85,7 @@ def _token_types(texts: Sequence[Sequence[int]]) -> list[list[int]]:
     return [[0] * (len(text) - len(text) // 2) + [1] * (len(text) // 2) for text in texts]
 
 
-def _reference(model: Any, text: Sequence[int], types: Sequence[int] | None, task: str) -> Logits:
+def _reference(model: Any, text: Sequence[int], types: Sequence[int] | None, task: EncoderTask) -> Logits:
     import torch
 
     extra = {} if types is None else {"token_type_ids": torch.tensor([types])}
@@ -88,5 +93,5 @@ def _reference(model: Any, text: Sequence[int], types: Sequence[int] | None, tas
         result = model(
             input_ids=torch.tensor([text]), attention_mask=torch.ones(1, len(text), dtype=torch.long), **extra
         )
-    rows: Logits = (result.last_hidden_state[0] if task == "embed" else result.logits).numpy()
+    rows: Logits = output_rows(result, task).numpy()
     return rows

@@ -105,8 +105,10 @@ void ReadTask(const ModelIdentity& identity, FieldReader& manifest, ModelConfig*
   if (name != identity.name) {
     manifest.Fail("name", "is \"" + name + "\", but the model is loaded as \"" + identity.name + "\"");
   }
-  const std::string task = manifest.OneOf("task", {"generate", "embed", "classify"});
-  config->task = task == "embed" ? Task::kEmbed : task == "classify" ? Task::kClassify : Task::kGenerate;
+  const std::string name_of_task = manifest.OneOf("task", {"generate", "embed", "classify", "classify_tokens"});
+  for (const Task task : {Task::kGenerate, Task::kEmbed, Task::kClassify, Task::kClassifyTokens}) {
+    if (TaskName(task) == name_of_task) config->task = task;
+  }
 }
 
 }  // namespace
@@ -119,6 +121,8 @@ std::string_view TaskName(Task task) {
       return "embed";
     case Task::kClassify:
       return "classify";
+    case Task::kClassifyTokens:
+      return "classify_tokens";
   }
   return "";
 }
@@ -141,7 +145,7 @@ Status ReadManifest(const ModelIdentity& identity, const nlohmann::json& manifes
     ReadEncoder(reader, config);
   }
   ReadDevice(reader, config);
-  if (config->task == Task::kClassify) ReadLabels(reader, config);
+  if (config->task == Task::kClassify || config->task == Task::kClassifyTokens) ReadLabels(reader, config);
   ReadFiles(reader, config);
   return status;
 }

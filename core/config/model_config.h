@@ -12,12 +12,12 @@
 
 namespace naiad {
 
-enum class Task { kGenerate, kEmbed, kClassify };
+enum class Task { kGenerate, kEmbed, kClassify, kClassifyTokens };
 
 // What the graph was made for.
 enum class Device { kCpu, kCuda };
 
-// The word for a task in the manifest: "generate", "embed" or "classify".
+// The word for a task in the manifest: "generate", "embed", "classify" or "classify_tokens".
 [[nodiscard]] std::string_view TaskName(Task task);
 
 // Set for Task::kGenerate.
@@ -29,7 +29,7 @@ struct DecoderConfig {
   KvCacheType kv_cache_type = KvCacheType::kFloat;
 };
 
-// Set for Task::kEmbed and Task::kClassify.
+// Set for every task but Task::kGenerate.
 struct EncoderConfig {
   int32_t hidden_size = 0;
   std::string pooling = "mean";  // "mean", "cls" or "max": what a request gets that does not say.
@@ -45,7 +45,7 @@ struct EngineLimits {
   int32_t max_draft_tokens = 8;          // generate: most tokens guessed ahead for one sequence; 0 = no speculation.
   float max_step_stretch = 1.8F;         // generate: how much longer prompts may make a step than decoding alone.
   bool prefix_cache = true;              // generate: whether blocks of ended requests are kept for later ones.
-  int32_t max_batch_tokens = 4096;       // embed, classify: most packed tokens in one run.
+  int32_t max_batch_tokens = 4096;       // Encoders: most packed tokens in one run.
   int32_t intra_op_threads = 0;          // ONNX Runtime's threads; 0 = one a core.
 };
 
@@ -60,7 +60,7 @@ struct ModelConfig {
   std::vector<int32_t> eos_token_ids;
   DecoderConfig decoder;
   EncoderConfig encoder;
-  int32_t num_labels = 0;        // classify: floats in one row of logits.
+  int32_t num_labels = 0;        // classify, classify_tokens: floats in one row of logits.
   std::string graph_path;        // ParseModelConfig: relative to the entry; LoadModelConfig: absolute.
   std::string tokenizer_path;    // Likewise; empty if the entry has no tokenizer.
   int64_t graph_size_bytes = 0;  // Of the graph's file, without data outside it.

@@ -47,6 +47,7 @@ std::vector<Tensor> OutputsOf(Task task) {
     case Task::kEmbed:
       return {{"embeddings", "TYPE_FP32", true}, {"hidden_states", "TYPE_FP32"}};
     case Task::kClassify:
+    case Task::kClassifyTokens:
       return {{"logits", "TYPE_FP32", true}};
   }
   return {};

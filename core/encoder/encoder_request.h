@@ -15,7 +15,8 @@ namespace naiad {
 
 enum class EncoderOutput {
   kLogits,        // [S, labels]; for a model with one output row a sequence.
-  kEmbeddings,    // [S, hidden], pooled; for a model with one output row a token, as the next one.
+  kTokenLogits,   // [T, labels]; for a model that gives logits for each token.
+  kEmbeddings,    // [S, hidden], pooled; for a model that gives hidden vectors, as the next one.
   kHiddenStates,  // [T, hidden]
 };
 

@@ -13,8 +13,9 @@ struct EncoderShape {
   int32_t vocabulary_size = 0;
   int32_t context_length_tokens = 0;
   bool uses_token_type_ids = false;
-  bool output_per_sequence = false;  // true: one row a sequence (logits); false: one row a token (hidden vectors).
+  bool output_per_sequence = false;  // true: one row a sequence (logits); false: one row a token.
   int32_t output_width = 0;          // Floats in one output row.
+  bool token_logits = false;         // Of one row a token: logits, not hidden vectors.
 };
 
 // Texts of one run, packed without padding: T tokens of S sequences.

@@ -10,10 +10,12 @@ namespace {
 constexpr int32_t kTokenTypes = 2;
 
 Status CheckOutput(const EncoderShape& shape, EncoderOutput output) {
-  if ((output == EncoderOutput::kLogits) == shape.output_per_sequence) return Status::Ok();
-  return Status::InvalidArgument(shape.output_per_sequence
-                                     ? "outputs: this model gives logits only"
-                                     : "outputs: this model gives embeddings and hidden_states only");
+  if (shape.output_per_sequence || shape.token_logits) {
+    const EncoderOutput given = shape.output_per_sequence ? EncoderOutput::kLogits : EncoderOutput::kTokenLogits;
+    return output == given ? Status::Ok() : Status::InvalidArgument("outputs: this model gives logits only");
+  }
+  if (output == EncoderOutput::kEmbeddings || output == EncoderOutput::kHiddenStates) return Status::Ok();
+  return Status::InvalidArgument("outputs: this model gives embeddings and hidden_states only");
 }
 
 Status CheckLengths(const EncoderShape& shape, const EncoderRequest& request) {

@@ -7,7 +7,8 @@ namespace naiad {
 
 EncoderWork::EncoderWork(EncoderRequest request, const EncoderShape& shape, Clock::time_point started)
     : request_(std::move(request)) {
-  const bool row_a_token = request_.output == EncoderOutput::kHiddenStates;
+  const bool row_a_token =
+      request_.output == EncoderOutput::kHiddenStates || request_.output == EncoderOutput::kTokenLogits;
   result_.rows = static_cast<int64_t>(row_a_token ? request_.input_ids.size() : request_.sequence_lengths.size());
   result_.width = shape.output_width;
   result_.queue = std::chrono::duration_cast<std::chrono::microseconds>(started - request_.arrival);
@@ -41,6 +42,7 @@ void EncoderWork::Collect(const PackedTexts& texts, const WorkSlice& slice, std:
     case EncoderOutput::kLogits:
       take(rows_of(slice.begin, slice.end));
       break;
+    case EncoderOutput::kTokenLogits:
     case EncoderOutput::kHiddenStates:
       take(rows_of(texts.first_token(slice.begin), texts.first_token(slice.end)));
       break;

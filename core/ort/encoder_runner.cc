@@ -13,7 +13,9 @@
 namespace naiad {
 namespace {
 
-const char* OutputName(const EncoderGraph& graph) { return graph.output_per_sequence ? "logits" : "last_hidden_state"; }
+const char* OutputName(const EncoderGraph& graph) {
+  return graph.output_per_sequence || graph.token_logits ? "logits" : "last_hidden_state";
+}
 
 // The inputs and outputs of docs/contracts.md section 2.
 Status CheckEncoderGraph(const EncoderGraph& graph, const Ort::Session& session) {
@@ -31,8 +33,8 @@ class OrtEncoderRunner final : public EncoderRunner {
  public:
   OrtEncoderRunner(std::shared_ptr<OrtRuntime> runtime, const EncoderGraph& graph, Ort::Session session)
       : runtime_(std::move(runtime)),
-        shape_{graph.vocabulary_size, graph.context_length_tokens, graph.uses_token_type_ids, graph.output_per_sequence,
-               graph.output_width},
+        shape_{graph.vocabulary_size,     graph.context_length_tokens, graph.uses_token_type_ids,
+               graph.output_per_sequence, graph.output_width,          graph.token_logits},
         output_name_(OutputName(graph)),
         session_(std::move(session)),
         binding_(session_) {}

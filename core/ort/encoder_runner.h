@@ -19,6 +19,7 @@ struct EncoderGraph {
   bool uses_token_type_ids = false;
   bool output_per_sequence = false;  // true: "logits" [S, output_width]; false: "last_hidden_state" [T, output_width].
   int32_t output_width = 0;
+  bool token_logits = false;  // With output_per_sequence false: "logits" [T, output_width].
 };
 
 // Loads the graph. intra_op_threads: 0 = one for each core that this process may use. Errors as CreateDecoderRunner.

@@ -14,6 +14,7 @@ constexpr char kLogits[] = "logits";
 const char* OutputName(EncoderOutput output) {
   switch (output) {
     case EncoderOutput::kLogits:
+    case EncoderOutput::kTokenLogits:
       return kLogits;
     case EncoderOutput::kEmbeddings:
       return kEmbeddings;
@@ -24,8 +25,8 @@ const char* OutputName(EncoderOutput output) {
 }
 
 Status DecodeOutput(const RequestContents& contents, Task task, EncoderOutput* output) {
-  if (task == Task::kClassify) {
-    *output = EncoderOutput::kLogits;
+  if (task == Task::kClassify || task == Task::kClassifyTokens) {
+    *output = task == Task::kClassify ? EncoderOutput::kLogits : EncoderOutput::kTokenLogits;
     return Status::Ok();
   }
   const auto wants = [&contents](const char* name) {

@@ -1,4 +1,4 @@
-// Contracts "embed" and "classify" between the services and Triton (docs/contracts.md, section 3).
+// Contracts "embed", "classify" and "classify_tokens" between the services and Triton (docs/contracts.md, section 3).
 #pragma once
 
 #include <string>

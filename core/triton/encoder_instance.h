@@ -1,4 +1,4 @@
-// Serves tasks "embed" and "classify": one response a request.
+// Serves tasks "embed", "classify" and "classify_tokens": one response a request.
 #pragma once
 
 #include <memory>

@@ -112,7 +112,7 @@ Status ModelState::CreateDecoder(TRITONBACKEND_ModelInstance* handle, std::uniqu
 
 Status ModelState::CreateEncoder(TRITONBACKEND_ModelInstance* handle, std::unique_ptr<ModelMetrics> metrics,
                                  std::unique_ptr<ModelInstance>* instance) const {
-  const bool classify = config_.task == Task::kClassify;
+  const bool embed = config_.task == Task::kEmbed;
   std::shared_ptr<OrtRuntime> runtime;
   if (Status status = backend_.GetOrtRuntime(&runtime); !status.ok()) return status;
   std::unique_ptr<EncoderRunner> runner;
@@ -120,8 +120,9 @@ Status ModelState::CreateEncoder(TRITONBACKEND_ModelInstance* handle, std::uniqu
                            .vocabulary_size = config_.vocabulary_size,
                            .context_length_tokens = config_.context_length_tokens,
                            .uses_token_type_ids = config_.encoder.uses_token_type_ids,
-                           .output_per_sequence = classify,
-                           .output_width = classify ? config_.num_labels : config_.encoder.hidden_size};
+                           .output_per_sequence = config_.task == Task::kClassify,
+                           .output_width = embed ? config_.encoder.hidden_size : config_.num_labels,
+                           .token_logits = config_.task == Task::kClassifyTokens};
   Status status = CreateEncoderRunner(runtime, graph, config_.limits.intra_op_threads, &runner);
   if (!status.ok()) return status;
   const EncoderEngineOptions options{.max_batch_tokens = config_.limits.max_batch_tokens,

@@ -19,7 +19,7 @@ SLOW_DECODER = DecoderSpec(context_length_tokens=1024, num_layers=24)
 
 @pytest.fixture(scope="session")
 def synthetic_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Entries decoder, decoder_int8 (the same tokens over an 8-bit KV cache), slow, embed and classify."""
+    """Entries decoder, decoder_int8 (the same tokens over an 8-bit KV cache), slow, and one a task of encoders."""
     folder = tmp_path_factory.mktemp("synthetic_repository")
     threads = {"intra_op_threads": "1"}
     make_decoder(folder, "decoder", DECODER, threads)
@@ -27,6 +27,7 @@ def synthetic_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_decoder(folder, "slow", SLOW_DECODER, threads)
     make_encoder(folder, "embed", EncoderSpec(task="embed"), threads)
     make_encoder(folder, "classify", EncoderSpec(task="classify"), threads)
+    make_encoder(folder, "classify_tokens", EncoderSpec(task="classify_tokens"), threads)
     return folder
 
 

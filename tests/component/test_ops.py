@@ -155,7 +155,7 @@ def test_a_cache_with_rows_of_another_width_is_refused(tmp_path: Path, ops_libra
         narrow.step({"a": [1]})
 
 
-@pytest.mark.parametrize("task", ["embed", "classify"])
+@pytest.mark.parametrize("task", ["embed", "classify", "classify_tokens"])
 def test_the_synthetic_encoder_follows_its_closed_form_for_packed_texts(
     tmp_path: Path, ops_library: Path, task: str
 ) -> None:
@@ -170,10 +170,13 @@ def test_the_synthetic_encoder_follows_its_closed_form_for_packed_texts(
         "cu_seqlens": np.cumsum([0, *map(len, texts)]).astype(np.int32),
     }
     (output,) = session.run(None, feeds)
+    pairs = list(zip(texts, types, strict=True))
     if task == "embed":
-        expected = np.concatenate([encoder.expected_hidden(x, y) for x, y in zip(texts, types, strict=True)])
+        expected = np.concatenate([encoder.expected_hidden(x, y) for x, y in pairs])
+    elif task == "classify_tokens":
+        expected = np.concatenate([encoder.expected_token_logits(x, y) for x, y in pairs])
     else:
-        expected = np.stack([encoder.expected_logits(x, y) for x, y in zip(texts, types, strict=True)])
+        expected = np.stack([encoder.expected_logits(x, y) for x, y in pairs])
     np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Tasks "embed" and "classify" through a real tritonserver."""
+"""Tasks "embed", "classify" and "classify_tokens" through a real tritonserver."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from tests.support.triton import TritonServer
 from tests.support.triton_stream import Parameter, infer_request, parameters_of, tensors_of
-from tests.synthetic.make_encoder import HIDDEN_SIZE, expected_hidden, expected_logits
+from tests.synthetic.make_encoder import HIDDEN_SIZE, LABELS, expected_hidden, expected_logits, expected_token_logits
 
 pytestmark = pytest.mark.component
 
@@ -66,6 +66,29 @@ async def test_hidden_states_are_one_row_a_token(triton: TritonServer) -> None:
 async def test_logits_are_one_row_a_text(triton: TritonServer) -> None:
     (response,) = await _infer(triton, _request("classify", TEXTS, ["logits"]))
     np.testing.assert_allclose(tensors_of(response)["logits"], [expected_logits(t) for t in TEXTS], atol=1e-4)
+
+
+async def test_logits_of_a_token_model_are_one_row_a_token(triton: TritonServer) -> None:
+    (response,) = await _infer(triton, _request("classify_tokens", TEXTS, ["logits"]))
+    tensors = tensors_of(response)
+    assert tensors.keys() == {"logits"}
+    assert tensors["logits"].shape == (9, len(LABELS))
+    expected = np.concatenate([expected_token_logits(text) for text in TEXTS])
+    np.testing.assert_allclose(tensors["logits"], expected, atol=1e-4)
+
+
+async def test_a_tokens_row_is_the_same_alone_and_in_any_company(triton: TritonServer) -> None:
+    random = np.random.default_rng(11)
+    texts = [random.integers(0, 64, int(random.integers(1, 120))).tolist() for _ in range(48)]
+    alone = [
+        tensors_of((await _infer(triton, _request("classify_tokens", [text], ["logits"])))[0])["logits"]
+        for text in texts
+    ]
+    # Packed by the client, packed by the backend from requests at once, and both.
+    for batches in ([texts], [[text] for text in texts], [texts[at : at + 6] for at in range(0, 48, 6)]):
+        responses = await _infer(triton, *(_request("classify_tokens", batch, ["logits"]) for batch in batches))
+        rows = np.concatenate([tensors_of(response)["logits"] for response in responses])
+        np.testing.assert_allclose(rows, np.concatenate(alone), rtol=0, atol=1e-5)
 
 
 async def test_token_types_reach_the_model(triton: TritonServer) -> None:

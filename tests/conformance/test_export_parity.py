@@ -10,15 +10,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir
 import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer
 
 from exporters import pipeline, verify_kv_cache
 from exporters.errors import ExportError
 from exporters.options import ExportOptions, KvCacheChoice, TaskChoice, Weights
 from exporters.pipeline import export_checkpoint
-from tests.conformance.tiny_checkpoints import DECODERS, ENCODERS, VOCABULARY_SIZE, save_tiny
+from exporters.runtime import find_ops_library, open_session, run_encoder
+from tests.conformance.tiny_checkpoints import DECODERS, ENCODERS, LABELS, VOCABULARY_SIZE, save_tiny
 
 pytestmark = pytest.mark.conformance
 
@@ -49,7 +54,7 @@ def test_a_decoder_continues_as_transformers_does_alone_and_packed(tmp_path: Pat
     assert manifest["parity"]["max_abs_logit_error"] < 1e-3
 
 
-@pytest.mark.parametrize("task", ["embed", "classify"])
+@pytest.mark.parametrize("task", ["embed", "classify", "classify_tokens"])
 @pytest.mark.parametrize("model_type", sorted(ENCODERS))
 def test_an_encoder_computes_what_transformers_does_alone_and_packed(
     tmp_path: Path, model_type: str, task: str
@@ -57,7 +62,33 @@ def test_an_encoder_computes_what_transformers_does_alone_and_packed(
     manifest = _export(tmp_path, save_tiny(tmp_path / "checkpoint", model_type, task))
     assert manifest["task"] == task
     assert manifest["parity"]["max_abs_error_packed"] <= 1e-4
-    assert manifest.get("labels") == (["negative", "neutral", "positive"] if task == "classify" else None)
+    assert manifest.get("labels") == LABELS.get(task)
+
+
+PAIRS = [
+    ("Where is the harbour?", "The harbour lies east of the old town."),
+    ("Who?", "Nobody knows who built the mill, and nobody has asked for a very long time."),
+    ("A question that is much longer than its only answer", "No."),
+]
+
+
+@pytest.mark.parametrize("model_type", sorted(ENCODERS))
+def test_pairs_as_they_are_served_get_the_scores_that_transformers_gives(tmp_path: Path, model_type: str) -> None:
+    checkpoint = save_tiny(tmp_path / "checkpoint", model_type, "classify_pairs")
+    manifest = _export(tmp_path, checkpoint)
+    assert (manifest["task"], manifest["labels"]) == ("classify", ["relevant"])
+    assert manifest["encoder"]["activation"] == "sigmoid"
+    entry = tmp_path / "repository" / "tiny"
+    encoded = Tokenizer.from_file(str(entry / "tokenizer.json")).encode_batch(PAIRS)
+    types = [pair.type_ids for pair in encoded] if manifest["encoder"]["uses_token_type_ids"] else None
+    got = run_encoder(
+        open_session(entry / "1" / "model.onnx", find_ops_library(None)), [pair.ids for pair in encoded], types
+    )
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    with torch.no_grad():
+        expected = [model(**tokenizer(*pair, return_tensors="pt")).logits[0].numpy() for pair in PAIRS]
+    np.testing.assert_allclose(got, expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("model_type", ["bloom", "gptj"])

@@ -7,11 +7,16 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from exporters.quality import quality_text
 
 VOCABULARY_SIZE = 320
+LABELS = {
+    "classify": ["negative", "neutral", "positive"],
+    "classify_tokens": ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"],
+    "classify_pairs": ["relevant"],
+}
 _SPECIAL = ["<pad>", "<s>", "</s>"]
 
 # Wide weights, so that logits differ by more than rounding and greedy tokens are not decided by chance.
@@ -49,7 +54,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny_tokenizer() -> Any:
+def tiny_tokenizer(model_input_names: list[str] | None = None) -> Any:
     """A byte-level BPE tokenizer trained on the exporters' own text."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -60,31 +65,53 @@ def tiny_tokenizer() -> Any:
     )  # fmt: skip
     tokenizer.train_from_iterator([quality_text()], trainer)
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
-    )
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
+        **({"model_input_names": model_input_names} if model_input_names else {}),
+    )  # fmt: skip
 
 
 def save_tiny(directory: Path, model_type: str, task: str, **overrides: Any) -> Path:
-    """Saves a checkpoint of `model_type` for "generate", "embed" or "classify" and returns its directory."""
+    """Saves a checkpoint of `model_type` for "generate", "embed", "classify", "classify_tokens" or "classify_pairs".
+
+    The last is a classifier of one label whose tokenizer joins two texts as checkpoints of this type do. Returns the
+    checkpoint's directory.
+    """
     torch.manual_seed(7)
     base, special = (_DECODER, DECODERS) if task == "generate" else (_ENCODER, ENCODERS)
     settings = {**base, **special.get(model_type, {}), **overrides}
-    if task == "classify":
-        settings |= {
-            "id2label": {0: "negative", 1: "neutral", 2: "positive"},
-            "label2id": {"negative": 0, "neutral": 1, "positive": 2},
-        }
+    if task in LABELS:
+        names = LABELS[task]
+        settings |= {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
     config = transformers.AutoConfig.for_model(model_type, **settings)
     kinds = {
         "generate": transformers.AutoModelForCausalLM,
         "embed": transformers.AutoModel,
         "classify": transformers.AutoModelForSequenceClassification,
+        "classify_pairs": transformers.AutoModelForSequenceClassification,
+        "classify_tokens": transformers.AutoModelForTokenClassification,
     }
     model = kinds[task].from_config(config)
     _perturb(model)
     model.save_pretrained(directory)
-    tiny_tokenizer().save_pretrained(directory)
+    if task == "classify_pairs":
+        has_types = "type_vocab_size" not in settings and model_type != "distilbert"
+        _pair_tokenizer("roberta" in model_type, has_types).save_pretrained(directory)
+    else:
+        tiny_tokenizer().save_pretrained(directory)
     return directory
+
+
+def _pair_tokenizer(two_between: bool, has_types: bool) -> Any:
+    """Joins two texts with one token in between, as BERT does, or with two, as RoBERTa does."""
+    second = int(has_types)
+    # <s> is what the checkpoints of RoBERTa's kind call padding, and those leave out padding when they count positions.
+    tokenizer = tiny_tokenizer(["input_ids", "attention_mask", *(["token_type_ids"] if has_types else [])])
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="</s> $A </s>",
+        pair=f"</s> $A </s>{' </s>' if two_between else ''} $B:{second} </s>:{second}",
+        special_tokens=[("</s>", 2)],
+    )
+    return tokenizer
 
 
 def _perturb(model: Any) -> None:

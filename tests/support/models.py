@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.support.stack import REPOSITORY_ROOT
 
-DEMO_MODELS = ("chat", "embed", "sentiment")
+DEMO_MODELS = ("chat", "embed", "sentiment", "entities", "pairs", "topics")
 _EXPORTED = REPOSITORY_ROOT / "model_repository"
 _EXACT = REPOSITORY_ROOT / "build" / "exact-models"
 _LINKED = REPOSITORY_ROOT / "build" / "test-models"

@@ -4,9 +4,10 @@ Token i of a text x (with token types y) gets the hidden vector
 
     [x[i], i, mean of x[j] + 100 * y[j] over the text, mean of j over the text's tokens with the parity of x[i]]
 
-(both means come from naiad::PackedAttention), and a text gets the logits [mean, first token, -mean].
+(both means come from naiad::PackedAttention). Its logits, for classify_tokens, are [mean, x[i], -mean]; those of a
+text, for classify, are its first token's.
 
-Usage: python -m tests.synthetic.make_encoder REPOSITORY [--name NAME] [--task embed|classify]
+Usage: python -m tests.synthetic.make_encoder REPOSITORY [--name NAME] [--task embed|classify|classify_tokens]
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _NUM_HEADS = 2
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """Shape of a synthetic encoder; `task` is "embed" or "classify"."""
+    """Shape of a synthetic encoder; `task` is "embed", "classify" or "classify_tokens"."""
 
     task: str = "embed"
     vocabulary_size: int = 64
@@ -49,10 +50,17 @@ def expected_hidden(token_ids: Sequence[int], token_types: Sequence[int] | None 
     return np.stack([ids, positions, mean, (like @ positions) / like.sum(axis=1)], axis=1).astype(np.float32)
 
 
+def expected_token_logits(
+    token_ids: Sequence[int], token_types: Sequence[int] | None = None
+) -> npt.NDArray[np.float32]:
+    """Logits of each token of one text: [tokens, len(LABELS)]."""
+    hidden = expected_hidden(token_ids, token_types)
+    return np.stack([hidden[:, 2], hidden[:, 0], -hidden[:, 2]], axis=1)
+
+
 def expected_logits(token_ids: Sequence[int], token_types: Sequence[int] | None = None) -> npt.NDArray[np.float32]:
     """Logits of one text: [len(LABELS)]."""
-    first = expected_hidden(token_ids, token_types)[0]
-    return np.array([first[2], first[0], -first[2]], np.float32)
+    return expected_token_logits(token_ids, token_types)[0]
 
 
 def build_graph(spec: EncoderSpec) -> onnx.ModelProto:
@@ -71,12 +79,14 @@ def build_graph(spec: EncoderSpec) -> onnx.ModelProto:
         g.node("Identity", hidden, output="last_hidden_state")
         g.output("last_hidden_state", FLOAT, ["tokens", HIDDEN_SIZE])
         return g.model("synthetic_encoder")
-    starts = g.node("Slice", "cu_seqlens", g.constant([0], np.int64), g.constant([-1], np.int64))
-    first = g.node("Gather", hidden, starts, axis=0)
     head = np.zeros((HIDDEN_SIZE, len(LABELS)), np.float32)
     head[2, 0], head[0, 1], head[2, 2] = 1.0, 1.0, -1.0
-    g.node("MatMul", first, g.constant(head, np.float32), output="logits")
-    g.output("logits", FLOAT, ["texts", len(LABELS)])
+    rows, row_count = hidden, "tokens"
+    if spec.task == "classify":
+        starts = g.node("Slice", "cu_seqlens", g.constant([0], np.int64), g.constant([-1], np.int64))
+        rows, row_count = g.node("Gather", hidden, starts, axis=0), "texts"
+    g.node("MatMul", rows, g.constant(head, np.float32), output="logits")
+    g.output("logits", FLOAT, [row_count, len(LABELS)])
     return g.model("synthetic_encoder")
 
 
@@ -120,7 +130,7 @@ def make_encoder(
             "uses_token_type_ids": spec.uses_token_type_ids,
             "activation": "none",
         },
-        **({"labels": list(LABELS)} if spec.task == "classify" else {}),
+        **({} if spec.task == "embed" else {"labels": list(LABELS)}),
     }
     return write_entry(repository, manifest, build_graph(spec), [], parameters or {})
 
@@ -129,7 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write a synthetic encoder into a model repository.")
     parser.add_argument("repository", type=Path)
     parser.add_argument("--name", default="synthetic_encoder")
-    parser.add_argument("--task", choices=["embed", "classify"], default="embed")
+    parser.add_argument("--task", choices=["embed", "classify", "classify_tokens"], default="embed")
     arguments = parser.parse_args()
     print(make_encoder(arguments.repository, arguments.name, EncoderSpec(task=arguments.task)))
 

@@ -45,6 +45,7 @@ def main() -> None:
     make_decoder(folder, "decoder_int8", DecoderSpec(kv_cache_type="int8"))
     make_encoder(folder, "embed")
     make_encoder(folder, "classify", EncoderSpec(task="classify", uses_token_type_ids=False))
+    make_encoder(folder, "classify_tokens", EncoderSpec(task="classify_tokens", uses_token_type_ids=False))
     (folder / "half_cache.onnx").write_bytes(build_half_cache_graph().SerializeToString())
     (folder / "greedy.onnx").write_bytes(build_greedy_graph().SerializeToString())
     prompt = [int(token) for token in np.random.default_rng(1).integers(0, 64, 40)]

@@ -71,6 +71,7 @@ _ENCODER_INPUTS = [
 _ENCODER_OUTPUTS = {
     "embed": [_tensor("embeddings", "TYPE_FP32", 2), _tensor("hidden_states", "TYPE_FP32", 2)],
     "classify": [_tensor("logits", "TYPE_FP32", 2)],
+    "classify_tokens": [_tensor("logits", "TYPE_FP32", 2)],
 }
 
 

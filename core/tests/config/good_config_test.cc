@@ -89,6 +89,18 @@ TEST(ModelConfig, ReadsEveryFactOfAClassifier) {
   EXPECT_TRUE(config.eos_token_ids.empty());
 }
 
+TEST(ModelConfig, AClassifierOfTokensIsOneOfTextsWithAnotherTask) {
+  std::string manifest = kClassifyManifest;
+  const std::string task = "\"classify\"";
+  manifest.replace(manifest.find(task), task.size(), "\"classify_tokens\"");
+  ModelConfig config;
+  const Status status = ParseModelConfig({"sentiment", 1}, kClassifyTriton, manifest, &config);
+  ASSERT_TRUE(status.ok()) << status.message();
+  EXPECT_EQ(config.task, Task::kClassifyTokens);
+  EXPECT_EQ(TaskName(config.task), "classify_tokens");
+  EXPECT_EQ(config.num_labels, 2);
+}
+
 TEST(ModelConfig, LoadingGivesAbsolutePaths) {
   const auto folder = FreshFolder("naiad_config_good");
   WriteFile(folder / "naiad.json", kGenerateManifest);

@@ -16,6 +16,7 @@ using ::testing::ElementsAre;
 
 constexpr EncoderShape kTokenModel{100, 16, true, false, 2};
 constexpr EncoderShape kSequenceModel{100, 16, false, true, 2};
+constexpr EncoderShape kTokenLogitsModel{100, 16, true, false, 2, true};
 
 struct Submission {
   EncoderRequest request;
@@ -77,6 +78,18 @@ TEST_F(EncoderEngineTest, RequestOfManyTextsIsSpreadOverRunsAndPutTogetherInOrde
   EXPECT_EQ(a->calls(), 1);
   ASSERT_EQ(a->result().rows, 15);
   for (size_t t = 0; t < 15; ++t) EXPECT_EQ(a->result().values[2 * t], static_cast<float>(t + 1));
+}
+
+TEST_F(EncoderEngineTest, LogitsOfTokensComeBackARowATokenFromRunsThatAreShared) {
+  Make(kTokenLogitsModel, {5, 8});
+  const auto a = Submit({3, 1}, EncoderOutput::kTokenLogits);
+  const auto b = Submit({1, 2}, EncoderOutput::kTokenLogits);
+  StepUntilIdle();
+  EXPECT_THAT(runner_->runs, ElementsAre(ElementsAre(3, 1, 1), ElementsAre(2)));
+  EXPECT_EQ(a->result().rows, 4);
+  EXPECT_THAT(a->result().values, ElementsAre(1, 0, 2, 1, 3, 2, 4, 0));
+  EXPECT_EQ(b->result().rows, 3);
+  EXPECT_THAT(b->result().values, ElementsAre(1, 0, 2, 0, 3, 1));
 }
 
 TEST_F(EncoderEngineTest, RestOfASplitRequestSharesItsRunWithTheNextOne) {

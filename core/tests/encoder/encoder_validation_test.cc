@@ -69,5 +69,20 @@ TEST(EncoderValidationTest, EmbeddingsOfAModelThatGivesLogitsAreRefused) {
   EXPECT_EQ(ValidateEncoderRequest(shape, GoodRequest()).message(), "outputs: this model gives logits only");
 }
 
+TEST(EncoderValidationTest, AModelThatGivesLogitsForTokensGivesNothingElse) {
+  EncoderShape shape = kShape;
+  shape.token_logits = true;
+  EncoderRequest request = GoodRequest();
+  for (const EncoderOutput output :
+       {EncoderOutput::kLogits, EncoderOutput::kEmbeddings, EncoderOutput::kHiddenStates}) {
+    request.output = output;
+    EXPECT_EQ(ValidateEncoderRequest(shape, request).message(), "outputs: this model gives logits only");
+  }
+  request.output = EncoderOutput::kTokenLogits;
+  EXPECT_TRUE(ValidateEncoderRequest(shape, request).ok());
+  EXPECT_EQ(ValidateEncoderRequest(kShape, request).message(),
+            "outputs: this model gives embeddings and hidden_states only");
+}
+
 }  // namespace
 }  // namespace naiad

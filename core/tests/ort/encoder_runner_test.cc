@@ -44,6 +44,16 @@ TEST(EncoderRunnerTest, LogitsComeOneRowASequence) {
   EXPECT_THAT(values, Pointwise(::testing::FloatNear(1e-4F), expected));
 }
 
+TEST(EncoderRunnerTest, LogitsOfTokensComeOneRowAToken) {
+  const EncoderGraph graph{ModelsFolder() + "/classify_tokens/1/model.onnx", 64, 256, false, false, 3, true};
+  std::vector<float> values;
+  const Status status = RunOnce(graph, {kIds, kPositions, {}, kCuSeqlens}, &values);
+  ASSERT_TRUE(status.ok()) << status.message();
+  const float mean = 14.0F / 3;
+  const std::vector<float> expected = {mean, 5, -mean, mean, 7, -mean, mean, 2, -mean, 9, 9, -9};
+  EXPECT_THAT(values, Pointwise(::testing::FloatNear(1e-4F), expected));
+}
+
 TEST(EncoderRunnerTest, GraphOfAnotherTaskIsRefusedByName) {
   const EncoderGraph graph{ModelsFolder() + "/embed/1/model.onnx", 64, 256, true, true, 3};
   std::unique_ptr<EncoderRunner> runner;

@@ -23,6 +23,7 @@ RequestContents TwoTexts(std::vector<std::string> outputs) {
 
 const EncoderContract kEmbed{.task = Task::kEmbed, .pooling = "cls"};
 const EncoderContract kClassify{.task = Task::kClassify, .pooling = "mean"};
+const EncoderContract kClassifyTokens{.task = Task::kClassifyTokens, .pooling = "mean"};
 
 TEST(DecodeEncoder, ReadsTensorsAndTakesThePoolingOfTheManifest) {
   EncoderRequest request;
@@ -50,6 +51,8 @@ TEST(DecodeEncoder, TheRequestedOutputDecidesWhatIsComputed) {
   EXPECT_EQ(request.output, EncoderOutput::kHiddenStates);
   ASSERT_TRUE(DecodeEncoder(TwoTexts({"logits"}), kClassify, &request).ok());
   EXPECT_EQ(request.output, EncoderOutput::kLogits);
+  ASSERT_TRUE(DecodeEncoder(TwoTexts({"logits"}), kClassifyTokens, &request).ok());
+  EXPECT_EQ(request.output, EncoderOutput::kTokenLogits);
 }
 
 TEST(DecodeEncoder, NamesWhatIsWrong) {
@@ -77,6 +80,7 @@ TEST(EncodeResult, IsNamedAfterTheOutputAndSaysWhereTheTimeWent) {
   ASSERT_EQ(response.numbers.size(), 2U);
   EXPECT_EQ(response.numbers[0].value, 3);
   EXPECT_EQ(response.numbers[1].value, 4);
+  EXPECT_STREQ(EncodeResult(result, EncoderOutput::kTokenLogits).tensors[0].name, "logits");
 }
 
 }  // namespace
