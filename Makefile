@@ -34,10 +34,10 @@ PIP := $(BIN)/pip install -qq
 
 say = @printf '==> %s\n' $(1)
 
-.PHONY: help serve test test-long exact-models check format core models protos setup sanitize bench bench-peers bench-engine bench-guided check-gpu soak clean
+.PHONY: help serve test test-long exact-models check format core models protos setup sanitize bench bench-peers bench-encoder bench-encoder-peers bench-engine bench-guided check-gpu soak clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-19s %s\n", $$1, $$2}'
 
 serve: core models ## set everything up and run the whole system in the foreground
 	@exec $(BIN)/naiad serve --repository $(MODELS)
@@ -154,6 +154,12 @@ bench-peers: models $(STAMPS)/dev ## install the engines that naiad is measured 
 
 bench: core models $(STAMPS)/dev bench-peers ## measure naiad and its peers side by side (half an hour; ARGS=--quick: some minutes)
 	@$(BIN)/python -m benchmarks.side_by_side $(ARGS)
+
+bench-encoder-peers: core models $(STAMPS)/dev ## install the encoders that naiad is measured against
+	@$(BIN)/python -m benchmarks.systems.install --encoders
+
+bench-encoder: bench-encoder-peers ## measure naiad's encoder and its peers side by side (ARGS=--quick: four minutes)
+	@$(BIN)/python -m benchmarks.encoders $(ARGS)
 
 bench-guided: core models $(STAMPS)/dev ## measure what structured output costs
 	@$(BIN)/python -m benchmarks.guided

@@ -9,7 +9,10 @@ from typing import Any
 
 from benchmarks.report import table
 
-OURS = ("naiad", "naiad engine")
+
+def is_ours(system: str) -> bool:
+    """Whether a system is naiad, in any form."""
+    return system.split(maxsplit=1)[0] == "naiad"
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Comparison:
         if attribute == "load":
             return list(found)
         # The order of the systems rotates from load to load; tables keep ours first.
-        return sorted(found, key=lambda name: (OURS.index(name) if name in OURS else len(OURS), name.lower()))
+        return sorted(found, key=lambda name: (not is_ours(name), name.lower()))
 
     def by_round(self, load: str, system: str, figure: str) -> dict[int, float]:
         """One figure of a system in every round that it finished."""
@@ -72,15 +75,15 @@ class Comparison:
         medians = {
             system: found.median
             for system in dict.fromkeys(row.system for row in self._rows)
-            if system not in OURS and (found := self.spread(load, system, figure)) is not None
+            if not is_ours(system) and (found := self.spread(load, system, figure)) is not None
         }
         if not medians:
             return None
         return min(medians, key=medians.__getitem__) if least else max(medians, key=medians.__getitem__)
 
-    def ratio(self, load: str, figure: str, system: str, other: str) -> Spread | None:
-        """System to other, both of the same round; None without a round that both finished."""
-        above, below = self.by_round(load, system, figure), self.by_round(load, other, figure)
+    def ratio(self, load: str, figure: str, system: str, other: str, other_load: str | None = None) -> Spread | None:
+        """System to other (under `other_load`), both of the same round; None without a round that both finished."""
+        above, below = self.by_round(load, system, figure), self.by_round(other_load or load, other, figure)
         ratios = [above[number] / below[number] for number in above if number in below]
         return Spread.of(ratios) if ratios else None
 

@@ -6,11 +6,10 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.comparison import Row
-from benchmarks.loads import Decode, Load, Prefill
-from benchmarks.sanity import SanityCheck
+from benchmarks.loads import Ask, Load
 from benchmarks.systems.catalogue import System
 from benchmarks.systems.process import NotSupported, SystemFailed, SystemProcess
 from benchmarks.systems.protocol import About
@@ -21,8 +20,16 @@ REFERENCE = "transformers"
 # A system that needs longer than this, and half the time of the arrivals, after the last arrival of an open loop is
 # over its capacity: at higher rates, every latency would only say how long the run was.
 DRAIN_S = 3.0
-# Run once each before anything counts: pages, caches and lazy initialisation.
-WARM_UP: tuple[Load, ...] = (Decode(8, new_tokens=8), Prefill(512))
+
+
+class Check(Protocol):
+    """Whether what a system says makes sense."""
+
+    def answers(self, ask: Ask) -> Any:
+        """What the system says. Raises ValueError if it makes no sense to measure it."""
+
+    def verdict(self, answers: Any, reference: Any | None) -> dict[str, Any]:
+        """For tables and JSON; `reference`: what REFERENCE said, if it took part."""
 
 
 @dataclass
@@ -32,8 +39,7 @@ class Member:
     system: System
     process: SystemProcess | None = None
     about: About | None = None
-    answers: list[list[int]] = field(default_factory=list)
-    says_paris: bool = False
+    answers: Any = None  # To the check.
     problem: str = ""
     over_capacity: set[str] = field(default_factory=set)  # Kinds of load of which a greater one makes no sense.
 
@@ -46,9 +52,13 @@ class Member:
 class Fleet:
     """All systems; one that fails is left out from then on, with its reason."""
 
-    def __init__(self, systems: Sequence[System], check: SanityCheck, threads: int, logs: Path) -> None:
+    def __init__(
+        self, systems: Sequence[System], check: Check, warm_up: Sequence[Load], threads: int, logs: Path
+    ) -> None:
+        """`warm_up` is run once by each before anything counts: pages, caches and lazy initialisation."""
         self.members = [Member(system) for system in systems]
         self._check = check
+        self._warm_up = warm_up
         self._threads = threads
         self._logs = logs
 
@@ -69,9 +79,9 @@ class Fleet:
         loaded = member.process.ask({"op": "load", "options": options}, LOAD_TIMEOUT_S)
         member.about = About.parse(loaded["about"])
         member.answers = self._check.answers(member.ask)
-        member.says_paris = self._check.says_paris(member.answers)
-        for load in WARM_UP:
-            load.measure(member.ask, "warm-up")
+        for load in self._warm_up:
+            with contextlib.suppress(NotSupported):
+                load.measure(member.ask, "warm-up")
         member.process.pause()
 
     @contextlib.contextmanager
@@ -125,12 +135,10 @@ class Fleet:
 
     def report(self) -> list[dict[str, Any]]:
         """What is known of every system, for the tables and the JSON."""
-        reference = next((one.answers for one in self.members if one.system.name == REFERENCE and one.answers), None)
+        reference = next((one.answers for one in self.members if one.system.name == REFERENCE), None)
         systems = []
         for member in self.members:
-            sanity: dict[str, Any] = {"says_paris": member.says_paris}
-            if reference and member.answers:
-                sanity["same_tokens"] = self._check.agreement(member.answers, reference)
+            sanity = {} if member.answers is None else self._check.verdict(member.answers, reference)
             about = asdict(member.about) if member.about else None
             systems.append(
                 {"name": member.system.name, "about": about, "sanity": sanity, "problem": member.problem}

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from benchmarks.figures import decode_figures, open_loop_figures, prefill_figures, prefix_figures
-from benchmarks.systems.protocol import Answer, EmbedAnswer, Request, run_message
+from benchmarks.systems.protocol import Answer, Request, run_message
 from benchmarks.workloads import (
     DECODE_TOKENS,
     NEW_TOKENS,
@@ -15,7 +15,6 @@ from benchmarks.workloads import (
     STREAM_COUNTS,
     poisson_arrivals,
     prompts,
-    texts,
 )
 
 Ask = Callable[[dict[str, Any]], dict[str, Any]]
@@ -125,24 +124,6 @@ class OpenLoop:
         return asdict(open_loop_figures(requests, run(ask, requests)))
 
 
-@dataclass(frozen=True)
-class Embed:
-    """Texts of mixed lengths in arrival order."""
-
-    texts: int
-    kind: str = "embed"
-
-    @property
-    def name(self) -> str:
-        """For tables and reports."""
-        return f"embed, {self.texts} texts in arrival order"
-
-    def measure(self, ask: Ask, variant: str) -> Figures:  # noqa: ARG002 - nothing is cached between rounds
-        """All in one call."""
-        done = EmbedAnswer(**ask({"op": "embed", "texts": texts(self.texts)})["embedded"])
-        return {"tokens_per_second": done.tokens / done.seconds}
-
-
 def all_loads(*, quick: bool) -> list[Load]:
     """In the order of the tables."""
     rates, duration_s = ((2.0, 4.0, 6.0), 6.0) if quick else ((1.0, 2.0, 4.0, 6.0, 8.0), 10.0)
@@ -151,5 +132,4 @@ def all_loads(*, quick: bool) -> list[Load]:
         *(Prefill(tokens) for tokens in (PROMPT_TOKENS, 512, 2000)),
         SharedPrefix(1000),
         *(OpenLoop(rate, duration_s) for rate in rates),
-        Embed(64 if quick else 256),
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-from benchmarks.comparison import OURS, Comparison
+from benchmarks.comparison import Comparison, is_ours
 
 mpl.use("svg")
 mpl.rcParams.update(
@@ -54,7 +54,7 @@ def _lines(compared: Comparison, axes: Axes, kind: str, figure: str, scale: floa
         middle = [scale * spread.median for _, spread in points]
         below = [scale * (spread.median - spread.least) for _, spread in points]
         above = [scale * (spread.greatest - spread.median) for _, spread in points]
-        ours = system in OURS
+        ours = is_ours(system)
         axes.errorbar(
             [number for number, _ in points],
             middle,

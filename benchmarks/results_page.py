@@ -106,15 +106,9 @@ def _open_loop(compared: Comparison) -> list[str]:
     ]
 
 
-def _embed(compared: Comparison) -> list[str]:
-    (load,) = compared.names("load", "embed")
-    return [f"## {load.capitalize()}, tokens/s", figure_table(compared, "embed", "tokens_per_second")]
-
-
 _SECTIONS: dict[str, Callable[[Comparison], list[str]]] = {
     "decode": _decode,
     "prefill": _prefill,
     "prefix": _prefix,
     "open": _open_loop,
-    "embed": _embed,
 }

@@ -43,13 +43,15 @@ class SanityCheck:
             found.append(answer.tokens)
         return found
 
-    def says_paris(self, answers: Sequence[Sequence[int]]) -> bool:
-        """Whether the first answer names the capital."""
-        return "Paris" in self._tokenizer.decode(list(answers[0]))
-
-    def agreement(self, answers: Sequence[Sequence[int]], reference: Sequence[Sequence[int]]) -> float:
-        """The share of the reference's texts that the answers repeat, 0 to 1."""
-        return same_tokens(answers, reference, self._end_token)
+    def verdict(
+        self, answers: Sequence[Sequence[int]], reference: Sequence[Sequence[int]] | None
+    ) -> dict[str, bool | float]:
+        """`says_paris`: whether the first answer names the capital; `same_tokens`, if there is a reference: the share
+        of its tokens that the answers repeat, 0 to 1."""
+        verdict: dict[str, bool | float] = {"says_paris": "Paris" in self._tokenizer.decode(list(answers[0]))}
+        if reference:
+            verdict["same_tokens"] = same_tokens(answers, reference, self._end_token)
+        return verdict
 
 
 def same_tokens(answers: Sequence[Sequence[int]], reference: Sequence[Sequence[int]], end_token: int) -> float:

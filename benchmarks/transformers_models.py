@@ -1,6 +1,6 @@
 """The demo checkpoints in transformers: float32, padded batches, its own key-value cache."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +9,6 @@ import transformers
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, StoppingCriteriaList
 
 from exporters.demo import chat_checkpoint, embed_checkpoint
-
-EMBED_BATCH = 16
 
 transformers.logging.set_verbosity_error()
 
@@ -64,24 +62,18 @@ class TransformersDecoder:
 
 
 class TransformersEncoder:
-    """The `embed` checkpoint, in padded batches of EMBED_BATCH."""
+    """The `embed` checkpoint, one text at a time, so that no padding can change a number."""
 
     def __init__(self) -> None:
         path = embed_checkpoint()
         self._tokenizer = AutoTokenizer.from_pretrained(path)
         self._model = AutoModel.from_pretrained(path, dtype=torch.float32).eval()
 
-    def embed(self, texts: list[str]) -> int:
-        """Embeds the texts, mean pooled and normalised; returns the number of tokens that are not padding."""
-        tokens = 0
-        for start in range(0, len(texts), EMBED_BATCH):
-            batch = self._tokenizer(
-                texts[start : start + EMBED_BATCH], padding=True, truncation=True, return_tensors="pt"
-            )
-            mask = batch["attention_mask"].unsqueeze(-1)
-            with torch.inference_mode():
-                hidden = self._model(**batch).last_hidden_state
-                pooled = (hidden * mask).sum(1) / mask.sum(1)
-                torch.nn.functional.normalize(pooled, dim=-1)
-            tokens += int(mask.sum())
-        return tokens
+    def vectors(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Mean pooled vectors of length 1: [texts, hidden size]."""
+        with torch.inference_mode():
+            means = [
+                self._model(**self._tokenizer(text, return_tensors="pt")).last_hidden_state.mean(1) for text in texts
+            ]
+            vectors: npt.NDArray[np.float32] = torch.nn.functional.normalize(torch.cat(means), dim=-1).numpy()
+        return vectors

@@ -25,7 +25,8 @@ class System:
     adapter: str
     requirements: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
-    needs: Path | None = None  # What `make bench-peers` makes for it besides the environment.
+    needs: Path | None = None  # What `installer` makes for it besides the environment.
+    installer: str = "make bench-peers"
 
     @property
     def environment_folder(self) -> Path:
@@ -41,7 +42,7 @@ class System:
         """What is not installed, for the table; empty if all is there."""
         for path in (self.python, self.needs):
             if path is not None and not path.exists():
-                return f"not installed: {os.path.relpath(path, REPOSITORY_ROOT)} is missing; run: make bench-peers"
+                return f"not installed: {os.path.relpath(path, REPOSITORY_ROOT)} is missing; run: {self.installer}"
         return ""
 
     def command(self) -> list[str]:

@@ -1,5 +1,7 @@
 """Installs the peers under build/bench-peers: `make bench-peers`, or `python -m benchmarks.systems.install [NAME ...]`.
 
+With `--encoders` (`make bench-encoder-peers`) those that `make bench-encoder` measures.
+
 Each peer gets a virtual environment of its own with pinned versions. What is there already is left alone. A peer that
 cannot be installed is reported, and the others are installed all the same; the benchmark then says that it is missing.
 """
@@ -18,7 +20,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.systems.catalogue import CHECKPOINT_FOLDER, PEERS_FOLDER, System, peers
-from exporters.demo import chat_checkpoint
+from benchmarks.systems.encoder_catalogue import (
+    BENCH_MODELS,
+    INT8_ENTRY,
+    EncoderSystem,
+    encoder_peers,
+    naiad_encoders,
+)
+from exporters.demo import chat_checkpoint, embed_checkpoint
 from tests.support.stack import REPOSITORY_ROOT
 
 # The source distribution of llama-cpp-python holds the whole of llama.cpp, its server included.
@@ -87,7 +96,9 @@ def steps(system: System) -> list[tuple[str, Callable[[Path], None]]]:
     made: list[tuple[str, Callable[[Path], None]]] = []
     if system.requirements:
         made.append((f"install {' '.join(system.requirements)}", lambda log: _environment(system, log)))
-    if system.needs is not None and system.needs.name == "llama-server":
+    if isinstance(system, EncoderSystem):
+        made += _encoder_steps(system)
+    elif system.needs is not None and system.needs.name == "llama-server":
         binary = system.needs
         made.append(("build the server for this CPU (some minutes)", lambda log: _build_llama(binary, log)))
     elif system.needs is not None:
@@ -101,6 +112,27 @@ def steps(system: System) -> list[tuple[str, Callable[[Path], None]]]:
             ("convert the checkpoint", lambda log: _convert(system, system.adapter, CHECKPOINT_FOLDER, target, log))
         )
     return made
+
+
+def _encoder_steps(system: EncoderSystem) -> list[tuple[str, Callable[[Path], None]]]:
+    source, needs = embed_checkpoint(), system.needs
+    match system.conversion:
+        case "naiad_int8":
+            return [("export with 8-bit weights", _export_int8)]
+        case "encoder_onnx":
+            assert needs is not None
+            naiad = System("checkpoint", "checkpoint")
+            return [("export ONNX graphs", lambda log: _convert(naiad, "encoder_onnx", source, needs.parent, log))]
+        case "encoder_ct2":
+            assert needs is not None
+            return [("convert the checkpoint", lambda log: _convert(system, "encoder_ct2", source, needs, log))]
+    return []
+
+
+def _export_int8(log: Path) -> None:
+    if not (BENCH_MODELS / INT8_ENTRY / "naiad.json").exists():
+        _run([sys.executable, "-m", "exporters", embed_checkpoint(), "--name", INT8_ENTRY, "--task", "embed",
+              "--weights", "int8", "--repository", BENCH_MODELS], log)  # fmt: skip
 
 
 def install(system: System) -> str:
@@ -118,12 +150,15 @@ def install(system: System) -> str:
 
 def main() -> None:
     """Installs the named peers, or all. Exits with 0 also if some failed: the benchmark reports them."""
-    known = {system.name: system for system in peers()}
     parser = argparse.ArgumentParser(prog="python -m benchmarks.systems.install", description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"default: all of {', '.join(known)}")
-    names = parser.parse_args().names or list(known)
+    parser.add_argument("names", nargs="*", help="default: all")
+    parser.add_argument("--encoders", action="store_true", help="the encoders instead of the decoders")
+    given = parser.parse_args()
+    systems: list[System] = [*naiad_encoders((INT8_ENTRY,))[:1], *encoder_peers()] if given.encoders else [*peers()]
+    known = {system.name: system for system in systems}
+    names = given.names or list(known)
     if unknown := [name for name in names if name not in known]:
-        parser.error(f"no such peer: {', '.join(unknown)}")
+        parser.error(f"no such peer: {', '.join(unknown)}; there are {', '.join(known)}")
     PEERS_FOLDER.mkdir(parents=True, exist_ok=True)
     for name in names:
         if problem := install(known[name]):

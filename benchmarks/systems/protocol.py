@@ -1,8 +1,9 @@
 """What the driver and a system's process say to each other: one JSON object a line, one answer a message.
 
-The driver sends `{"op": "load", "options": {...}}`, then any number of `run` and `embed` messages, then
-`{"op": "quit"}`. An answer is `{"ok": true, ...}` or `{"ok": false, "error": "..."}`. Nothing but the standard library
-is imported here: the other side runs in the peer's own environment.
+The driver sends `{"op": "load", "options": {...}}`, then any number of `run` messages (to decoders) or `tune` and
+`embed` messages (to encoders), then `{"op": "quit"}`. An answer is `{"ok": true, ...}` or
+`{"ok": false, "error": "..."}`. Nothing but the standard library is imported here: the other side runs in the peer's
+own environment.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class About:
 
     versions: dict[str, str]
     weights: str  # Precision of the weights, and of what they are multiplied with.
-    weight_bytes: int  # Read for each token of one stream.
-    kv_cache: str
+    weight_bytes: int  # Of a decoder: read for each token of one stream.
+    kv_cache: str  # Empty for an encoder.
     settings: str  # What differs from the defaults.
 
     @classmethod
@@ -63,11 +64,32 @@ class About:
 
 
 @dataclass(frozen=True)
-class EmbedAnswer:
-    """One pass over many texts."""
+class EmbedRequest:
+    """Texts to embed, in the order in which they arrive."""
 
-    tokens: int  # Without padding.
+    texts: tuple[str, ...]
+    clients: int = 0  # That each send one text, wait for its vector and send the next; 0: all texts at once.
+    by_length: bool = False  # Whether the texts come in the order of their lengths.
+    keep_vectors: bool = False
+
+    @classmethod
+    def parse(cls, fields: dict[str, Any]) -> EmbedRequest:
+        """From JSON."""
+        return cls(tuple(fields["texts"]), fields["clients"], fields["by_length"], fields["keep_vectors"])
+
+
+@dataclass
+class Embedded:
+    """What became of an EmbedRequest."""
+
     seconds: float
+    latencies_s: list[float] = field(default_factory=list)  # One a text, unless all were sent at once.
+    vectors: list[list[float]] = field(default_factory=list)  # One a text, in the order of the request, if asked for.
+
+    @classmethod
+    def parse(cls, fields: dict[str, Any]) -> Embedded:
+        """From JSON."""
+        return cls(**fields)
 
 
 class Unsupported(Exception):  # noqa: N818 - a plain answer, not a fault
@@ -80,17 +102,30 @@ class Adapter(Protocol):
     def load(self, options: dict[str, Any]) -> About:
         """Makes it ready to serve. Raises whatever its library raises."""
 
+    def close(self) -> None:
+        """Ends every process that it started."""
+
+
+@runtime_checkable
+class DecoderAdapter(Adapter, Protocol):
+    """A system that generates."""
+
     def run(self, requests: Sequence[Request], *, reuse_prefix: bool) -> list[Answer]:
         """Serves the requests, each at its time; `reuse_prefix` lets it use work on earlier prompts.
 
         Raises Unsupported.
         """
 
-    def embed(self, texts: Sequence[str]) -> EmbedAnswer:
-        """Embeds the texts, in the order given. Raises Unsupported."""
 
-    def close(self) -> None:
-        """Ends every process that it started."""
+@runtime_checkable
+class EncoderAdapter(Adapter, Protocol):
+    """A system that embeds."""
+
+    def tune(self, texts: Sequence[str], *, by_length: bool) -> str:
+        """Tries its settings on texts that come together, keeps the fastest for that order and says which it is."""
+
+    def embed(self, request: EmbedRequest) -> Embedded:
+        """Embeds the texts. Raises Unsupported."""
 
 
 def run_message(requests: Sequence[Request], *, reuse_prefix: bool) -> dict[str, Any]:
@@ -99,16 +134,18 @@ def run_message(requests: Sequence[Request], *, reuse_prefix: bool) -> dict[str,
 
 
 def answer_to(adapter: Adapter, message: dict[str, Any]) -> dict[str, Any]:
-    """Carries out one message. Raises whatever the adapter raises, ValueError for an unknown operation."""
+    """Carries out one message. Raises whatever the adapter raises, ValueError for an operation that it has not."""
     match message["op"]:
         case "load":
             return {"about": asdict(adapter.load(message["options"]))}
-        case "run":
+        case "run" if isinstance(adapter, DecoderAdapter):
             requests = [Request.parse(fields) for fields in message["requests"]]
             answers = adapter.run(requests, reuse_prefix=bool(message["reuse_prefix"]))
             return {"answers": [asdict(answer) for answer in answers]}
-        case "embed":
-            return {"embedded": asdict(adapter.embed(message["texts"]))}
+        case "tune" if isinstance(adapter, EncoderAdapter):
+            return {"chosen": adapter.tune(message["texts"], by_length=bool(message["by_length"]))}
+        case "embed" if isinstance(adapter, EncoderAdapter):
+            return {"embedded": asdict(adapter.embed(EmbedRequest.parse(message)))}
         case other:
             raise ValueError(f"no operation {other!r}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.systems.adapters.clock import RunClock, one_batch
-from benchmarks.systems.protocol import About, Answer, EmbedAnswer, Request, Unsupported
+from benchmarks.systems.protocol import About, Answer, Request, Unsupported
 
 
 class Ct2Generator:
@@ -57,10 +57,6 @@ class Ct2Generator:
             callback=note,
         )
         return answers
-
-    def embed(self, texts: Sequence[str]) -> EmbedAnswer:
-        """Not measured."""
-        raise Unsupported(f"{len(texts)} texts: embeddings are not measured with CTranslate2")
 
     def close(self) -> None:
         """Nothing runs between calls."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.systems.adapters.clock import RunClock
-from benchmarks.systems.protocol import About, Answer, EmbedAnswer, Request, Unsupported
+from benchmarks.systems.protocol import About, Answer, Request
 
 SLOTS = 32
 SLOT_TOKENS = 2304
@@ -139,10 +139,6 @@ class LlamaServer:
         answer.tokens += event.get("tokens", [])
         counted = int(event.get("timings", {}).get("predicted_n", len(answer.token_times_s)))
         answer.token_times_s += [when_s] * (counted - len(answer.token_times_s))
-
-    def embed(self, texts: Sequence[str]) -> EmbedAnswer:
-        """Not measured."""
-        raise Unsupported(f"{len(texts)} texts: embeddings are not measured with llama.cpp")
 
     def close(self) -> None:
         """Ends the server."""

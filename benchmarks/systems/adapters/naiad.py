@@ -10,7 +10,6 @@ import contextlib
 import json
 import math
 import tempfile
-import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -18,18 +17,17 @@ from typing import Any, Protocol
 
 import grpc
 import numpy as np
-from naiad.v1 import classification_pb2, classification_pb2_grpc, generation_pb2, generation_pb2_grpc
+from naiad.v1 import generation_pb2, generation_pb2_grpc
 
 from benchmarks.systems.adapters.clock import RunClock
-from benchmarks.systems.protocol import About, Answer, EmbedAnswer, Request, Unsupported
+from benchmarks.systems.protocol import About, Answer, Request
 from services.common.errors import NaiadError
 from services.common.settings import GenerationSettings
 from services.common.triton_client import TritonChannel, TritonStream
-from tests.support.models import demo_model, link_model, linked_models
-from tests.support.stack import Stack, running_stack
+from tests.support.models import demo_model, linked_models
+from tests.support.stack import running_stack
 from tests.support.triton import run_triton
 
-EMBEDDER = "embed"
 CALL_TIMEOUT_S = 300
 
 
@@ -129,7 +127,6 @@ class Naiad:
     def __init__(self) -> None:
         self._open = contextlib.ExitStack()
         self._runner = asyncio.Runner()
-        self._stack: Stack | None = None
         self._client: NaiadClient | None = None
 
     def load(self, options: dict[str, Any]) -> About:
@@ -138,10 +135,9 @@ class Naiad:
         variant = {"max_draft_tokens": "0", "kv_cache_bytes": str(options["kv_cache_bytes"])}
         repository = self._open.enter_context(linked_models({decoder: variant}, source=demo_model(decoder)))
         if options["path"] == "service":
-            link_model(demo_model(EMBEDDER), repository, EMBEDDER, {})
             folder = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
-            self._stack = self._open.enter_context(running_stack(repository, folder))
-            self._client = self._runner.run(self._over_service(self._stack.address("generation"), decoder))
+            stack = self._open.enter_context(running_stack(repository, folder))
+            self._client = self._runner.run(self._over_service(stack.address("generation"), decoder))
         else:
             server = self._open.enter_context(run_triton(repository))
             self._client = self._runner.run(self._over_triton(server.grpc_address, decoder))
@@ -161,17 +157,6 @@ class Naiad:
         """All requests from one event loop."""
         assert self._client is not None
         return self._runner.run(serve(self._client, requests, reuse_prefix=reuse_prefix))
-
-    def embed(self, texts: Sequence[str]) -> EmbedAnswer:
-        """All texts in one call."""
-        if self._stack is None:
-            raise Unsupported("embeddings are measured through the service")
-        stub = classification_pb2_grpc.ClassificationServiceStub(self._stack.channel("classification"))
-        request = classification_pb2.EmbedRequest(model=EMBEDDER, texts=texts)
-        begun = time.perf_counter()
-        response = stub.Embed(request, timeout=CALL_TIMEOUT_S)
-        seconds = time.perf_counter() - begun
-        return EmbedAnswer(sum(result.embedding.tokens for result in response.results), seconds)
 
     def close(self) -> None:
         """Ends the connection and the system."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.systems.adapters.clock import RunClock, one_batch
-from benchmarks.systems.protocol import About, Answer, EmbedAnswer, Request, Unsupported
+from benchmarks.systems.protocol import About, Answer, Request, Unsupported
 
 
 class GenAiGenerator:
@@ -55,10 +55,6 @@ class GenAiGenerator:
             for answer, token in zip(answers, tokens, strict=True):
                 answer.add([int(token)], when_s)
         return answers
-
-    def embed(self, texts: Sequence[str]) -> EmbedAnswer:
-        """Not measured."""
-        raise Unsupported(f"{len(texts)} texts: embeddings are not measured with onnxruntime-genai")
 
     def close(self) -> None:
         """Nothing runs between calls."""

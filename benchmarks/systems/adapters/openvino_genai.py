@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.systems.adapters.clock import RunClock
-from benchmarks.systems.protocol import About, Answer, EmbedAnswer, Request, Unsupported
+from benchmarks.systems.protocol import About, Answer, Request
 
 KV_CACHE_GIB = 2
 MOST_BATCHED_TOKENS = 2048
@@ -85,10 +85,6 @@ class OpenVinoPipeline:
                     answers[index].add([int(token) for token in output.generated_ids], when_s)
             if len(answers[index].tokens) >= requests[index].new_tokens:
                 del handles[index]
-
-    def embed(self, texts: Sequence[str]) -> EmbedAnswer:
-        """Not measured."""
-        raise Unsupported(f"{len(texts)} texts: embeddings are not measured with OpenVINO GenAI")
 
     def close(self) -> None:
         """Nothing runs between steps."""

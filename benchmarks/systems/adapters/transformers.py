@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from benchmarks.systems.adapters.clock import RunClock, one_batch
-from benchmarks.systems.protocol import About, Answer, EmbedAnswer, Request, Unsupported
+from benchmarks.systems.protocol import About, Answer, Request, Unsupported
 
 
 class TransformersPeer:
@@ -15,22 +15,21 @@ class TransformersPeer:
 
     def __init__(self) -> None:
         self._decoder: Any = None
-        self._encoder: Any = None
 
     def load(self, options: dict[str, Any]) -> About:
-        """Loads both checkpoints."""
+        """Loads the checkpoint."""
         import torch
 
-        from benchmarks.transformers_models import TransformersDecoder, TransformersEncoder
+        from benchmarks.transformers_models import TransformersDecoder
 
         torch.set_num_threads(int(options["threads"]))
-        self._decoder, self._encoder = TransformersDecoder(), TransformersEncoder()
+        self._decoder = TransformersDecoder()
         return About(
             {name: version(name) for name in ("transformers", "torch")},
             weights="fp32",
             weight_bytes=self._decoder.weight_bytes,
             kv_cache="fp32",
-            settings="static batch; texts to embed in padded batches of 16",
+            settings="static batch",
         )
 
     def run(self, requests: Sequence[Request], *, reuse_prefix: bool) -> list[Answer]:
@@ -42,12 +41,6 @@ class TransformersPeer:
         clock = RunClock()
         rows = self._decoder.generate(prompts, new_tokens, lambda: times_s.append(clock.now_s()))
         return [Answer(tokens, list(times_s)) for tokens in rows]
-
-    def embed(self, texts: Sequence[str]) -> EmbedAnswer:
-        """In batches, in the order given."""
-        clock = RunClock()
-        tokens = self._encoder.embed(list(texts))
-        return EmbedAnswer(tokens, clock.now_s())
 
     def close(self) -> None:
         """Nothing runs between calls."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.systems.protocol import About, Answer, EmbedAnswer, Request, Unsupported
+from benchmarks.systems.protocol import About, Answer, Request, Unsupported
 
 
 class FakeSystem:
@@ -39,10 +39,6 @@ class FakeSystem:
             )
             for request in requests
         ]
-
-    def embed(self, texts: Sequence[str]) -> EmbedAnswer:
-        """A token a text."""
-        return EmbedAnswer(len(texts), 0.5)
 
     def close(self) -> None:
         """Nothing to end."""

@@ -21,8 +21,8 @@ class FakeCheck:
     def answers(self, _: object) -> list[list[int]]:
         return [[1, 2]]
 
-    def says_paris(self, _: object) -> bool:
-        return True
+    def verdict(self, answers: object, reference: object) -> dict[str, object]:
+        return {"answers": answers, "reference": reference}
 
 
 class FakeSystemSpec(System):
@@ -35,8 +35,12 @@ class FakeSystemSpec(System):
 def test_one_round_of_all_systems_with_one_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = System("missing", "fake", needs=tmp_path / "nowhere")
     fleet = Fleet(
-        [FakeSystemSpec("fake a", "fake"), missing, FakeSystemSpec("fake b", "fake")], FakeCheck(), 2, tmp_path
-    )  # type: ignore[arg-type]
+        [FakeSystemSpec("fake a", "fake"), missing, FakeSystemSpec("fake b", "fake")],
+        FakeCheck(),
+        [Decode(1)],
+        2,
+        tmp_path,
+    )
     fleet.start()
     rows: list[Row] = []
     try:
@@ -50,6 +54,7 @@ def test_one_round_of_all_systems_with_one_that_is_missing(tmp_path: Path, capsy
     ]
     assert rows[0].figures["decode_tokens_per_second"] == pytest.approx(2)
     told = {one["name"]: one for one in fleet.report()}
+    assert told["fake b"]["sanity"] == {"answers": [[1, 2]], "reference": None} and told["missing"]["sanity"] == {}
     assert "make bench-peers" in told["missing"]["problem"] and told["missing"]["about"] is None
     assert told["fake a"]["problem"] == "" and told["fake a"]["about"]["versions"] == {"fake": "1"}
     assert "fake b: ready" in capsys.readouterr().out
