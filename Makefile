@@ -33,6 +33,9 @@ TOPICS := build/entailment-checkpoint
 PIP := $(BIN)/pip install -qq
 
 say = @printf '==> %s\n' $(1)
+comma := ,
+# One thread each: several run at once, and the weights that come out depend on the number of threads.
+train = OMP_NUM_THREADS=1 $(BIN)/python examples/$(1)
 
 .PHONY: help serve test test-long exact-models check format core models protos setup sanitize bench bench-peers bench-encoder bench-encoder-peers bench-engine bench-guided check-gpu soak clean
 
@@ -95,23 +98,22 @@ $(STAMPS)/core: $(CORE_SOURCES) $(STAMPS)/headers $(STAMPS)/xgrammar | $(STAMPS)
 	@touch $@
 
 $(STAMPS)/models: $(STAMPS)/core $(STAMPS)/python $(shell find exporters -name '*.py') $(wildcard examples/*.py examples/data/*)
-	$(call say,'sentiment classifier: short training')
-	@$(BIN)/python examples/finetune_classifier.py --quick --output $(SENTIMENT)
-	$(call say,'names in text: short training')
-	@$(BIN)/python examples/train_entities.py --quick --output $(ENTITIES)
-	$(call say,'pairs of texts: two short trainings')
-	@$(BIN)/python examples/train_pairs.py --quick --output $(PAIRS)
-	@$(BIN)/python examples/train_pairs.py --quick --kind entailment --output $(TOPICS)
+	$(call say,'short trainings of sentiment$(comma) entities and topics$(comma) side by side (two minutes)')
+	@$(call train,finetune_classifier.py --quick --output $(SENTIMENT)) & trainings=$$!; \
+	$(call train,train_entities.py --quick --output $(ENTITIES)) & trainings+=" $$!"; \
+	$(call train,train_pairs.py --quick --kind entailment --output $(TOPICS)) & trainings+=" $$!"; \
+	for training in $$trainings; do wait $$training; done
 	$(call say,'exporting the demo models')
 	@$(BIN)/python -m exporters.demo --repository $(MODELS) --sentiment-checkpoint $(SENTIMENT) \
-	  --entities-checkpoint $(ENTITIES) --pairs-checkpoint $(PAIRS) --topics-checkpoint $(TOPICS)
+	  --entities-checkpoint $(ENTITIES) --topics-checkpoint $(TOPICS)
 	@touch $@
 
-exact-models: $(STAMPS)/exact-models ## export the model that tests compare with transformers
+exact-models: $(STAMPS)/exact-models ## the models that only tests use: chat as floats, to compare with transformers; a cross-encoder
 
 $(STAMPS)/exact-models: $(STAMPS)/models
-	$(call say,'exporting chat with float weights for the tests')
-	@$(BIN)/python -m exporters.demo --repository build/exact-models --names chat --weights fp32
+	$(call say,'models that only tests use: chat with float weights$(comma) a cross-encoder')
+	@$(call train,train_pairs.py --quick --pairs 3000 --output $(PAIRS))
+	@$(BIN)/python -m exporters.demo --repository build/exact-models --names chat pairs --pairs-checkpoint $(PAIRS) --weights fp32
 	@touch $@
 
 test: core models exact-models $(STAMPS)/dev ## all tests but the long ones (under 15 minutes)

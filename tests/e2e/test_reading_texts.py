@@ -18,6 +18,7 @@ DOCUMENTS = (
     "Photosynthesis turns sunlight, water and carbon dioxide into sugar.",
     "The striker scored twice in the final minutes of the match.",
 )
+ENTITIES_MODEL = "entities"
 ODD_TEXTS = ("", "   ", "\u200b\u200d\ufeff", "مرحبا بالعالم", "👩‍👩‍👧‍👦 東京", "e\u0301" * 40, "\x00")
 
 
@@ -26,30 +27,13 @@ def stub(stack: Stack) -> Any:
     return classification_pb2_grpc.ClassificationServiceStub(stack.channel("classification"))
 
 
-@pytest.fixture(scope="module")
-def served(stub: Any) -> set[str]:
-    """Names of the models that are served."""
-    return {model.name for model in stub.ListModels(pb.ClassificationServiceListModelsRequest(), timeout=30).models}
-
-
-@pytest.fixture
-def entities_model(served: set[str]) -> str:
-    if "entities" not in served:
-        pytest.skip("the model `entities` is not served")
-    return "entities"
-
-
 @pytest.fixture(params=["embed", "pairs"])
-def ranking_model(request: pytest.FixtureRequest, served: set[str]) -> str:
-    if request.param not in served:
-        pytest.skip(f"the model `{request.param}` is not served")
+def ranking_model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(params=["embed", "topics"])
-def judging_model(request: pytest.FixtureRequest, served: set[str]) -> str:
-    if request.param not in served:
-        pytest.skip(f"the model `{request.param}` is not served")
+def judging_model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
@@ -176,23 +160,23 @@ def found(stub: Any, model: str, *texts: str, **options: Any) -> list[list[tuple
     return rows
 
 
-def test_entities_index_the_text_exactly_alone_and_together(stub: Any, entities_model: str) -> None:
+def test_entities_index_the_text_exactly_alone_and_together(stub: Any) -> None:
     sentence = "Yesterday Maria Schmidt flew from Berlin to Nairobi, Kenya."
     texts = [sentence, f"  👩‍👩‍👧‍👦 \u200b{sentence}", sentence.replace("a", "a\u0301"), *ODD_TEXTS]
-    together = found(stub, entities_model, *texts)
+    together = found(stub, ENTITIES_MODEL, *texts)
     assert {"Berlin", "Nairobi"} & {text for _, text, _ in together[0]}
     for text, entities in zip(texts, together, strict=True):
-        assert found(stub, entities_model, text) == [entities]
+        assert found(stub, ENTITIES_MODEL, text) == [entities]
     for merge in (pb.ENTITY_MERGE_WORDS, pb.ENTITY_MERGE_TOKENS):
-        found(stub, entities_model, *texts, merge=merge, include_outside=True)
+        found(stub, ENTITIES_MODEL, *texts, merge=merge, include_outside=True)
 
 
-def test_long_texts_and_many_texts_have_entities(stub: Any, entities_model: str) -> None:
+def test_long_texts_and_many_texts_have_entities(stub: Any) -> None:
     sentence = "Yesterday Maria Schmidt flew from Berlin to Nairobi, Kenya. "
-    (once,) = found(stub, entities_model, sentence)
-    (all_of_them,) = found(stub, entities_model, sentence * 200, window_overlap_tokens=64)
+    (once,) = found(stub, ENTITIES_MODEL, sentence)
+    (all_of_them,) = found(stub, ENTITIES_MODEL, sentence * 200, window_overlap_tokens=64)
     assert len(all_of_them) > 150 * len(once) > 0
-    code, _ = refusal(stub.ClassifyTokens, pb.ClassifyTokensRequest(model=entities_model, texts=["a"] * 10_001))
+    code, _ = refusal(stub.ClassifyTokens, pb.ClassifyTokensRequest(model=ENTITIES_MODEL, texts=["a"] * 10_001))
     assert code == grpc.StatusCode.INVALID_ARGUMENT
-    assert len(found(stub, entities_model, *["Berlin"] * 10_000)) == 10_000
-    found(stub, entities_model, "a b " * 262_144, truncate=True)
+    assert len(found(stub, ENTITIES_MODEL, *["Berlin"] * 10_000)) == 10_000
+    found(stub, ENTITIES_MODEL, "a b " * 262_144, truncate=True)

@@ -1,7 +1,8 @@
 """The models that tests and benchmarks serve: `make test` exports them first.
 
 `make serve` has the demo models, of which `chat` has the 4-bit weights of its checkpoint. What is compared with
-transformers token by token is a float export of the same checkpoint, which tests serve as `chat`.
+transformers token by token is a float export of the same checkpoint, which tests serve as `chat`. `pairs`, which ranks
+documents, is trained for a minute only, so that it would help no user.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from tests.support.stack import REPOSITORY_ROOT
 
-DEMO_MODELS = ("chat", "embed", "sentiment", "entities", "pairs", "topics")
+DEMO_MODELS = ("chat", "embed", "sentiment", "entities", "topics")
 _EXPORTED = REPOSITORY_ROOT / "model_repository"
 _EXACT = REPOSITORY_ROOT / "build" / "exact-models"
 _LINKED = REPOSITORY_ROOT / "build" / "test-models"
@@ -29,8 +30,12 @@ def demo_model(name: str) -> Path:
 
 def exact_chat() -> Path:
     """The checkpoint of `chat` with float weights."""
-    assert (_EXACT / "chat" / "naiad.json").is_file(), f"chat is not in {_EXACT}: run `make exact-models` first"
-    return _EXACT / "chat"
+    return _exact_model("chat")
+
+
+def _exact_model(name: str) -> Path:
+    assert (_EXACT / name / "naiad.json").is_file(), f"{name} is not in {_EXACT}: run `make exact-models` first"
+    return _EXACT / name
 
 
 def demo_repository() -> Path:
@@ -39,9 +44,9 @@ def demo_repository() -> Path:
 
 
 def exact_repository() -> Path:
-    """The same with the float `chat`."""
+    """The same with the float `chat`, and the cross-encoder `pairs`."""
     others = [demo_model(name) for name in DEMO_MODELS if name != "chat"]
-    return _repository_of([exact_chat(), *others], _LINKED / "exact")
+    return _repository_of([exact_chat(), _exact_model("pairs"), *others], _LINKED / "exact")
 
 
 def _repository_of(entries: Sequence[Path], repository: Path) -> Path:
