@@ -57,6 +57,9 @@ COMMANDS = {
         reading_arguments.add_rerank,
         "services.cli.commands.rerank",
     ),
+    "explain": Command(
+        "show which words moved the score of a label", arguments.add_explain, "services.cli.commands.explain"
+    ),
     "embed": Command("turn texts into vectors", arguments.add_embed, "services.cli.commands.embed"),
     "tokenize": Command(
         "split texts into tokens, count them, or join them again",
@@ -100,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         parser = build_parser(chosen)
         parsed = parser.parse_args(words)
+        parsed.words = words
         if parsed.version:
             print(f"naiad {metadata.version('naiad')}")
             return exit_codes.OK
