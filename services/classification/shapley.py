@@ -3,8 +3,8 @@
 Shapley values are the weighted least-squares fit of an additive model to all ways of leaving words out (Lundberg and
 Lee, 2017). Here it is fitted to a sample of them, always a set of words together with its complement: interactions of
 pairs of words then cancel out exactly (Covert and Lee, 2021). Where there are few runs for many words, the fit is held
-towards equal shares as firmly as the noise in the runs asks for (ridge regression, its strength by maximum likelihood),
-which also says how uncertain each share is.
+towards equal shares as firmly as the noise in the runs asks for (ridge regression, averaged over its strength by
+likelihood), which also says how uncertain each share is.
 """
 
 import math
@@ -17,7 +17,7 @@ BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 # Draws per wanted set after which the rest of the sets must be too rare to be worth looking for.
 _MAX_ROUNDS = 8
-_STRENGTHS = np.logspace(-6, 4, 81)
+_STRENGTHS = np.logspace(-3, 4, 57)
 
 
 @dataclass(frozen=True)
@@ -81,25 +81,26 @@ def fit_pairs(sets: BoolArray, weights: FloatArray, differences: FloatArray, tot
     singular, right = np.sqrt(powers[seen]), vectors.T[seen]
     turned = right @ (rows.T @ rest) / singular
     unfitted = max(0.0, float(rest @ rest - turned @ turned))
-    strength, noise = (0.0, 0.0) if exact else _likeliest(singular, turned, unfitted, len(rest))
-    shares = total / words + right.T @ (singular * turned / (singular**2 + strength))
     if exact:
-        return Shares(shares, np.zeros(words))
-    spread = (right**2).T @ (noise / (singular**2 + strength))
-    unseen = 1.0 - 1.0 / words - (right**2).sum(axis=0)
-    prior = noise / strength if strength > 0 else 0.0
-    return Shares(shares, np.sqrt(np.maximum(0.0, spread + np.maximum(0.0, unseen) * prior)))
+        return Shares(total / words + right.T @ (turned / singular), np.zeros(words))
+    strengths, noises, chances = _likely(singular, turned, unfitted, len(rest))
+    # Each strength, shape [strengths, 1], has its own shares and errors; they are averaged by how likely each is.
+    pulled = singular**2 + strengths[:, None]
+    each = (singular * turned / pulled) @ right
+    values = chances @ each
+    unseen = np.maximum(0.0, 1.0 - 1.0 / words - (right**2).sum(axis=0))
+    spread = (noises[:, None] / pulled) @ right**2 + (noises / strengths)[:, None] * unseen
+    variances = chances @ (spread + (each - values) ** 2)
+    return Shares(total / words + values, np.sqrt(variances))
 
 
-def _likeliest(singular: FloatArray, turned: FloatArray, unfitted: float, rows: int) -> tuple[float, float]:
-    """Ratio of the noise's variance to that of shares under which the runs are likeliest, and the noise's variance."""
-    best, chosen = -math.inf, (0.0, 0.0)
-    power = max(float(turned @ turned) + unfitted, 1e-300)
-    for strength in _STRENGTHS:
-        factors = strength / (singular**2 + strength)
-        energy = float(turned**2 @ factors) + unfitted
-        noise = max(energy / rows, 1e-12 * power / rows)
-        likelihood = 0.5 * float(np.log(factors).sum()) - 0.5 * rows * math.log(noise)
-        if likelihood > best:
-            best, chosen = likelihood, (float(strength), noise)
-    return chosen
+def _likely(
+    singular: FloatArray, turned: FloatArray, unfitted: float, rows: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Strengths of the pull (the noise's variance over that of shares), the noise with each, and how likely it is."""
+    factors = _STRENGTHS[:, None] / (singular**2 + _STRENGTHS[:, None])
+    energies = factors @ turned**2 + unfitted
+    energies = np.maximum(energies, 1e-12 * energies.max() + 1e-300)
+    log_chances = 0.5 * np.log(factors).sum(axis=1) - 0.5 * rows * np.log(energies)
+    chances = np.exp(log_chances - log_chances.max())
+    return _STRENGTHS, energies / max(1, rows - 2), chances / chances.sum()

@@ -64,6 +64,7 @@ class BulkOutput:
             raise _wrong(f"--output: {path}: {error.strerror}") from error
 
     def _open(self, overwrite: bool) -> BinaryIO:
+        self._is_new = not self.path.exists()
         found = None if overwrite else self._read_journal()
         if found is None and not overwrite and self.path.exists() and self.path.stat().st_size:
             raise _wrong(f"{self.path} exists and is no interrupted run; --overwrite replaces it")
@@ -75,6 +76,7 @@ class BulkOutput:
             raise _wrong(f"{self.path}: another run is writing it") from None
         self.resumed = found or Checkpoint()
         self._written_bytes = self.resumed.output_bytes
+        self._committed_rows = self.resumed.rows
         if self._tail_digest(file, self._written_bytes) != self.resumed.tail_digest and found is not None:
             file.close()
             raise _wrong(f"{self.path} was changed since the interrupted run; --overwrite begins anew")
@@ -91,12 +93,15 @@ class BulkOutput:
         self._written_bytes += len(line)
 
     def commit(self, rows: int, failed: int, rows_digest: str) -> None:
-        """Makes everything written so far last."""
+        """Makes everything written so far last: the results of `rows` rows."""
+        if rows == self._committed_rows:
+            return
         with self._failing_cleanly():
             self._file.flush()
             os.fsync(self._file.fileno())
             tail = self._tail_digest(self._file, self._written_bytes)
             self._write_journal(Checkpoint(rows, failed, self._written_bytes, rows_digest, tail))
+            self._committed_rows = rows
 
     def finish(self) -> None:
         """Ends a run that is complete and committed."""
@@ -104,8 +109,13 @@ class BulkOutput:
         self.journal.unlink()
 
     def close(self) -> None:
-        """Ends a run that is to be continued."""
-        self._file.close()
+        """Ends a run that is to be continued, or leaves nothing behind if there is nothing to continue."""
+        with contextlib.suppress(OSError):  # what is not committed does not count
+            self._file.close()
+        if not self._committed_rows:
+            self.journal.unlink(missing_ok=True)
+            if self._is_new:
+                self.path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _failing_cleanly(self) -> Iterator[None]:
@@ -122,6 +132,8 @@ class BulkOutput:
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise _wrong(f"{self.journal} cannot be read; --overwrite begins anew") from error
+        if not checkpoint.rows:
+            return checkpoint  # nothing that another run could not begin with
         for name, value in self._identity.items():
             if identity.get(name) != value:
                 now = f"{name} was {identity.get(name)!r} and is {value!r} now"

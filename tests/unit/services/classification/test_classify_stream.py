@@ -316,17 +316,18 @@ async def _feed_ids(call: Call, item_id: str) -> None:
 
 async def test_a_client_that_leaves_gives_everything_back(serve: Callable[..., Any]) -> None:
     async with serve(max_inflight_requests=1, max_pack_tokens=30) as service:
-        release = asyncio.Event()
+        release, full = asyncio.Event(), asyncio.Event()
 
         async def hold(request: Any) -> Any:
+            if len(service.triton.requests) == 4:
+                full.set()
             await release.wait()
             return answer(request)
 
         service.triton.infer = hold
         call = service.open(start(*[ITEM(text="one")] * 1_000))
         await call.send_all()
-        while len(service.triton.requests) < 4:
-            await asyncio.sleep(0.01)
+        await full.wait()
         second = service.open(start(ITEM(text="one")))
         await second.send_all()
         assert (await second.failure())[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -365,8 +366,7 @@ async def test_a_shutdown_answers_what_the_engine_has_and_says_so(serve: Callabl
         await call.send_all()
         await arrived.wait()
         stopping = asyncio.create_task(service.server.stop(grace_ms=10_000))
-        while not service.server._app.stopping.is_set():
-            await asyncio.sleep(0)
+        await service.server._app.stopping.wait()
         release.set()
         code, _ = await call.failure()
         assert code is grpc.StatusCode.UNAVAILABLE
