@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from services.classification.bulk import BulkItem, BulkLimits, BulkStream, Write
 from services.classification.bulk_engine import BulkEngine
-from services.classification.classify_logic import ClassifyOptions, check_overlap, check_top_k, scored_bytes
+from services.classification.classify_logic import ClassifyOptions, check_top_k, check_windows, scored_bytes
 from services.classification.text_batches import TextBatches
 from services.common.call import current_call
 from services.common.registry import Task
@@ -27,7 +27,7 @@ class BulkLogic:
         with self._batches.admission.request():
             model = await self._batches.models.get(model_name, Task.CLASSIFY)
             check_top_k(options.top_k, "options.top_k")
-            check_overlap(model.entry, options, "options.window_overlap_tokens")
+            check_windows(model, options, "options.window_overlap_tokens")
             self._batches.check_response_size(scored_bytes(model.entry.labels), "options.model")
             engine_tokens = self._limits.pack_tokens * self._limits.parallel_packs
             stream = BulkStream(BulkEngine(self._batches, model, options, engine_tokens), self._limits, self._stopping)

@@ -8,8 +8,10 @@ from services.classification.encoder_client import LOGITS, EncoderAnswer, Encode
 from services.classification.long_texts import Reading, mean_logits, read_in_windows, read_whole
 from services.classification.scores import activate, best_first
 from services.classification.text_batches import ITEM_BYTES, Item, TextBatches, Timings, check_items
+from services.classification.window_inputs import check_overlap
 from services.common.errors import NaiadError, invalid_field
 from services.common.registry import ModelEntry, Task
+from services.common.text_models import TextModel
 from services.common.tokenizer import Encoded
 
 
@@ -47,7 +49,7 @@ class ClassifyLogic:
             entry = model.entry
             check_items(items, field)
             check_top_k(options.top_k, "top_k")
-            check_overlap(entry, options, "window_overlap_tokens")
+            check_windows(model, options, "window_overlap_tokens")
             if options.window_overlap_tokens is not None and field == "pairs":
                 raise invalid_field("window_overlap_tokens", "pairs cannot be read in windows")
             tokenized = await batches.tokenize(model, items, field, options.truncate, _longest(options))
@@ -59,13 +61,11 @@ class ClassifyLogic:
             return tokenized.fill(scored), tokenized.timings(answer)
 
 
-def check_overlap(entry: ModelEntry, options: ClassifyOptions, field: str) -> None:
+def check_windows(model: TextModel, options: ClassifyOptions, field: str) -> None:
     """Raises INVALID_FIELD for windows that share too much, or of a text that is to be cut."""
-    overlap, half = options.window_overlap_tokens, entry.context_length_tokens // 2
-    if overlap is None:
+    if options.window_overlap_tokens is None:
         return
-    if not 0 <= overlap <= half:
-        raise invalid_field(field, f"{overlap} is not from 0 to {half}, half the model's limit")
+    check_overlap(options.window_overlap_tokens, model, field)
     if options.truncate:
         raise invalid_field(field, "windows read the whole text and truncate cuts it: ask for one of them")
 

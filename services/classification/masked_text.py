@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from services.classification.encoder_client import LOGITS, EncoderClient, EncoderJob
-from services.classification.long_texts import TokenRun
 from services.classification.scores import activate
 from services.classification.shapley import BoolArray, FloatArray
+from services.classification.window_inputs import WindowInput
 from services.classification.words import Word
 from services.common.registry import ModelEntry
 from services.common.tokenizer import Encoded
@@ -35,13 +35,13 @@ class MaskedText:
         # Whether something is left for the model when no word is.
         self.can_be_empty = mask_id is not None or bool((self._owners == len(words)).any())
 
-    def runs(self, kept_words: BoolArray) -> list[TokenRun]:
+    def runs(self, kept_words: BoolArray) -> list[WindowInput]:
         """What the model reads for each set of words that are kept, shape [sets, words]."""
         kept = np.column_stack([kept_words, np.ones(len(kept_words), bool)])[:, self._owners]
         if self._mask_id is None:
-            return [TokenRun(self._ids[row].tolist(), self._type_ids[row].tolist()) for row in kept]
+            return [WindowInput(self._ids[row].tolist(), self._type_ids[row].tolist()) for row in kept]
         type_ids = self._type_ids.tolist()
-        return [TokenRun(ids, type_ids) for ids in np.where(kept, self._ids, self._mask_id).tolist()]
+        return [WindowInput(ids, type_ids) for ids in np.where(kept, self._ids, self._mask_id).tolist()]
 
 
 class MaskedScores:

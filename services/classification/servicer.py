@@ -16,10 +16,10 @@ from services.classification.explain_logic import ExplainLogic
 from services.classification.messages import bulk as bulk_messages
 from services.classification.messages import classify as classify_messages
 from services.classification.messages import embed as embed_messages
+from services.classification.messages import explain as explain_messages
 from services.classification.messages import rerank as rerank_messages
 from services.classification.messages import tokens as token_messages
 from services.classification.messages import zero_shot as zero_shot_messages
-from services.classification.messages import explain as explain_messages
 from services.classification.messages.common import note_call
 from services.classification.rerank_logic import RerankLogic
 from services.classification.text_batches import TextBatches

@@ -104,14 +104,3 @@ def words_of_tokens(spans: Sequence[tuple[int, int]], offsets: Sequence[tuple[in
         else:
             words.append(Word(first, last, (place,)))
     return words
-
-
-def byte_places(text: str, places: Sequence[int]) -> list[int]:
-    """Where code points, in ascending order, are in the UTF-8 form of the text."""
-    found: list[int] = []
-    last_place = last_byte = 0
-    for place in places:
-        last_byte += len(text[last_place:place].encode())
-        last_place = place
-        found.append(last_byte)
-    return found

@@ -58,6 +58,8 @@ class Encoded:
     def sequence_ids(self) -> list[int | None]:
         """0 or 1 for a token of the first or second text; None for a special token that was put around them."""
         return self._select(self._encoding.sequence_ids)
+
+    @property
     def truncated(self) -> bool:
         """Whether tokens were cut."""
         return self._kept is not None

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from naiad.v1 import classification_pb2 as pb
 
+from services.classification.entities import byte_spans
 from services.classification.explain_logic import (
     DEFAULT_SAMPLES,
     OCCLUSION,
@@ -13,7 +14,6 @@ from services.classification.explain_logic import (
 )
 from services.classification.messages.common import fill_timings, known
 from services.classification.text_batches import Timings
-from services.classification.words import byte_places
 
 _METHODS: Mapping[int, str | None] = {
     pb.EXPLAIN_METHOD_UNSPECIFIED: SHAPLEY,
@@ -44,14 +44,11 @@ def response(text: str, options: ExplainOptions, explanation: Explanation, timin
         method=pb.EXPLAIN_METHOD_OCCLUSION if options.method == OCCLUSION else pb.EXPLAIN_METHOD_SHAPLEY,
     )
     shares = explanation.shares
-    starts = byte_places(text, [word.start for word in explanation.words])
-    ends = byte_places(text, [word.end for word in explanation.words])
-    for number, word in enumerate(explanation.words):
+    spans = byte_spans(text, [(word.start, word.end) for word in explanation.words])
+    for number, (word, (start_byte, end_byte)) in enumerate(zip(explanation.words, spans, strict=True)):
         message.words.add(
             word=text[word.start : word.end],
-            span=pb.TextSpan(
-                start_char=word.start, end_char=word.end, start_byte=starts[number], end_byte=ends[number]
-            ),
+            span=pb.TextSpan(start_char=word.start, end_char=word.end, start_byte=start_byte, end_byte=end_byte),
             contribution=shares.values[number],
             standard_error=shares.standard_errors[number],
         )

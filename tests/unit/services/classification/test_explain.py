@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from services.classification.encoder_client import EncoderClient, PackLimits
-from services.classification.explain_logic import OCCLUSION, ExplainLogic, Explanation, ExplainOptions
+from services.classification.explain_logic import OCCLUSION, ExplainLogic, ExplainOptions, Explanation
 from services.classification.messages.explain import response
 from services.classification.text_batches import TextBatches, Timings
 from services.common.admission import Admission

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.classification.words import Word, byte_places, split_words, words_of_tokens
+from services.classification.words import Word, split_words, words_of_tokens
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,3 @@ def test_words_that_share_a_token_become_one() -> None:
 def test_words_without_tokens_and_tokens_without_words_are_left_out() -> None:
     assert words_of_tokens([(0, 1), (2, 3), (4, 5)], [(2, 3), (3, 4)]) == [Word(2, 3, (0,))]
     assert words_of_tokens([], [(0, 1)]) == []
-
-
-def test_bytes_are_counted_in_the_utf8_form() -> None:
-    assert byte_places("aé你👩b", [0, 1, 2, 3, 4, 5]) == [0, 1, 3, 6, 10, 11]
-    assert byte_places("aé", []) == []
