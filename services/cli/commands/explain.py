@@ -13,6 +13,7 @@ from services.cli.connection import connect
 from services.cli.table import format_table, shorten
 
 WORD_WIDTH = 32
+SEED_BITS = 64
 BAR_WIDTH = 16  # of each side
 METHODS = {
     None: classification_pb2.EXPLAIN_METHOD_UNSPECIFIED,
@@ -24,8 +25,8 @@ RAISES, LOWERS, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 
 def run(arguments: argparse.Namespace) -> int:
     """Explains one text."""
-    if arguments.seed < 0:
-        raise exit_codes.CommandError("--seed is less than 0", exit_codes.WRONG_USAGE)
+    if not 0 <= arguments.seed < 1 << SEED_BITS:
+        raise exit_codes.CommandError(f"--seed: {arguments.seed} is not from 0 to 2^64 - 1", exit_codes.WRONG_USAGE)
     request = classification_pb2.ExplainRequest(
         model=arguments.model,
         text=inputs.one_text(arguments.text, "text"),
