@@ -35,16 +35,18 @@ def exact_chat() -> Path:
 
 def demo_repository() -> Path:
     """A repository of hard links to the demo models alone, whatever else was exported."""
-    return _repository_of([demo_model(name) for name in DEMO_MODELS], _LINKED / "demo")
+    return repository_of([demo_model(name) for name in DEMO_MODELS], "demo")
 
 
 def exact_repository() -> Path:
     """The same with the float `chat`."""
     others = [demo_model(name) for name in DEMO_MODELS if name != "chat"]
-    return _repository_of([exact_chat(), *others], _LINKED / "exact")
+    return repository_of([exact_chat(), *others], "exact")
 
 
-def _repository_of(entries: Sequence[Path], repository: Path) -> Path:
+def repository_of(entries: Sequence[Path], name: str) -> Path:
+    """A repository of hard links to these entries, in a folder of that name."""
+    repository = _LINKED / name
     shutil.rmtree(repository, ignore_errors=True)
     for entry in entries:
         shutil.copytree(entry, repository / entry.name, copy_function=os.link)
