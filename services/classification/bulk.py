@@ -90,7 +90,8 @@ class BulkStream:
         self._packs: asyncio.Queue[_Pack | None] = asyncio.Queue()
         self._places = asyncio.Semaphore(limits.parallel_packs)
         self._changed = asyncio.Condition()
-        self._input_ended = False
+        self._all_read = False  # the client has ended its side, or broken the protocol
+        self._input_ended = False  # that, or the service shuts down
         self._end_error: NaiadError | None = None
 
     async def run(self, portions: AsyncIterator[Sequence[BulkItem]], write: Write) -> None:
@@ -122,6 +123,7 @@ class BulkStream:
                     await self._changed.wait_for(self._has_room)
         except NaiadError as error:  # what came before is still answered
             self._end_error = error
+        self._all_read = True
         await self._end_input()
 
     def _has_room(self) -> bool:
@@ -136,7 +138,6 @@ class BulkStream:
         """At a shutdown finishes what the engine has, and drops the rest, which the client can send elsewhere."""
         await self._stopping.wait()
         reader.cancel()
-        self._end_error = NaiadError(Reason.SHUTTING_DOWN, "the service is shutting down")
         await self._end_input()
 
     async def _dispatch(self, group: asyncio.TaskGroup) -> None:
@@ -147,6 +148,8 @@ class BulkStream:
             slots = await self._fill_pack()
             task = group.create_task(self._compute(slots))
             self._packs.put_nowait(_Pack(slots, task))
+        if self._incoming or self._tokenized or not self._all_read:
+            self._end_error = NaiadError(Reason.SHUTTING_DOWN, "the service is shutting down")
         self._packs.put_nowait(None)
 
     async def _next_is_there(self) -> bool:

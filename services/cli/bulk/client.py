@@ -67,7 +67,7 @@ class BulkClient:
                         return
                     raise RuntimeError("the service ended the stream before it had answered everything")
                 except grpc.RpcError as error:
-                    if self.stopped:
+                    if self.stopped or self._exchange.finish():
                         return
                     self._check_retry(error, time.monotonic() - last_answer_s, was_there)
                     self._wait(error, wait_s)

@@ -375,6 +375,27 @@ async def test_a_shutdown_answers_what_the_engine_has_and_says_so(serve: Callabl
             await stopping
 
 
+async def test_a_stream_whose_items_are_all_in_the_engine_ends_well_in_a_shutdown(serve: Callable[..., Any]) -> None:
+    async with serve() as service:
+        arrived, release = asyncio.Event(), asyncio.Event()
+
+        async def hold(request: Any) -> Any:
+            arrived.set()
+            await release.wait()
+            return answer(request)
+
+        service.triton.infer = hold
+        call = service.open(start(ITEM(text="one")))
+        await call.send_all()
+        await call.end()
+        await arrived.wait()
+        stopping = asyncio.create_task(service.server.stop(grace_ms=10_000))
+        await service.server._app.stopping.wait()
+        release.set()
+        assert scores(await call.rest()) == [14.0]
+        await stopping
+
+
 async def test_an_engine_that_fails_ends_the_stream_after_the_answers_before(serve: Callable[..., Any]) -> None:
     async with serve(max_pack_tokens=30, max_parallel_packs=1) as service:
         failure = (grpc.StatusCode.INTERNAL, "out of luck")
