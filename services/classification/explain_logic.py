@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from services.classification.masked_text import MaskedScores, MaskedText
 from services.classification.shapley import BoolArray, FloatArray, Shares, all_pairs, fit_pairs, sample_pairs
@@ -68,8 +69,8 @@ class ExplainLogic:
             if not masked.can_be_empty:
                 raise NaiadError(Reason.WRONG_TASK, f"model: {entry.name!r} cannot read a text without words")
             tokenization_us = round((time.perf_counter() - begun_s) * 1e6)
-            plan = _plan(len(words), options)
-            sets, places = np.unique(plan.all_sets(), axis=0, return_inverse=True)
+            # In a thread: drawing thousands of sets of hundreds of words takes a part of a second.
+            plan, sets, places = await asyncio.to_thread(_plan_runs, len(words), options)
             scores = MaskedScores(self._batches.client, entry, masked)
             with self._batches.admission.cost(len(sets) * masked.tokens):
                 found = (await scores.of(sets))[places]
@@ -131,6 +132,13 @@ def _check(entry: ModelEntry, options: ExplainOptions) -> None:
         raise invalid_field("label", f"{options.label[:100]!r} is none of the labels of {entry.name}")
     if options.method == SHAPLEY and not MIN_SAMPLES <= options.max_samples <= MAX_SAMPLES:
         raise invalid_field("max_samples", f"{options.max_samples} is not from {MIN_SAMPLES} to {MAX_SAMPLES}")
+
+
+def _plan_runs(words: int, options: ExplainOptions) -> tuple[_Plan, BoolArray, npt.NDArray[np.intp]]:
+    """The plan, its different sets, and which of them each of the plan's is."""
+    plan = _plan(words, options)
+    sets, places = np.unique(plan.all_sets(), axis=0, return_inverse=True)
+    return plan, sets, places.reshape(-1)
 
 
 def _plan(words: int, options: ExplainOptions) -> _Plan:

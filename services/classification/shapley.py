@@ -17,6 +17,7 @@ BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 # Draws per wanted set after which the rest of the sets must be too rare to be worth looking for.
 _MAX_ROUNDS = 8
+_LEAST_POWER = 1e-10
 _STRENGTHS = np.logspace(-3, 4, 57)
 
 
@@ -76,9 +77,7 @@ def fit_pairs(sets: BoolArray, weights: FloatArray, differences: FloatArray, tot
     scale = np.sqrt(weights / weights.mean())
     rows = (signs - means[:, None]) * scale[:, None]
     rest = (differences - means * total) * scale
-    powers, vectors = np.linalg.eigh(rows.T @ rows)
-    seen = powers > 1e-10 * powers[-1]
-    singular, right = np.sqrt(powers[seen]), vectors.T[seen]
+    singular, right = _decompose(rows)
     turned = right @ (rows.T @ rest) / singular
     unfitted = max(0.0, float(rest @ rest - turned @ turned))
     if exact:
@@ -92,6 +91,17 @@ def fit_pairs(sets: BoolArray, weights: FloatArray, differences: FloatArray, tot
     spread = (noises[:, None] / pulled) @ right**2 + (noises / strengths)[:, None] * unseen
     variances = chances @ (spread + (each - values) ** 2)
     return Shares(total / words + values, np.sqrt(variances))
+
+
+def _decompose(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Singular values that are not 0, and their right vectors, shape [values, words], from the smaller product."""
+    if len(rows) < rows.shape[1]:
+        powers, vectors = np.linalg.eigh(rows @ rows.T)
+    else:
+        powers, vectors = np.linalg.eigh(rows.T @ rows)
+    seen = powers > _LEAST_POWER * powers[-1]
+    singular, vectors = np.sqrt(powers[seen]), vectors.T[seen]
+    return singular, vectors if len(rows) >= rows.shape[1] else (vectors @ rows) / singular[:, None]
 
 
 def _likely(
