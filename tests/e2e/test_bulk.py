@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -92,17 +93,26 @@ def test_hard_texts_answer_each_for_itself(stub: classification_pb2_grpc.Classif
 
 
 def test_a_long_text_is_read_in_windows(stub: classification_pb2_grpc.ClassificationServiceStub) -> None:
-    good, bad = "A wonderful, moving film. " * 150, "A dull, lifeless film. " * 150
-    texts = [good, bad, bad + good]
-    response = stub.Classify(pb.ClassifyRequest(model="sentiment", texts=texts, window_overlap_tokens=64), timeout=120)
-    best = [max(result.classification.scores, key=lambda score: score.score) for result in response.results]
-    assert [score.label for score in best[:2]] == ["positive", "negative"]
-    assert all(result.classification.tokens > 512 for result in response.results)
-    options = pb.ClassifyStreamOptions(model="sentiment", window_overlap_tokens=64)
-    items = [pb.ClassifyStreamItem(text=text) for text in texts]
-    stream = stub.ClassifyStream(iter([pb.ClassifyStreamRequest(options=options, items=items)]), timeout=120)
-    streamed = [one.result for message in stream for one in message.results]
-    assert streamed == list(response.results)
+    def logits(texts: list[str], **options: Any) -> list[dict[str, float]]:
+        request = pb.ClassifyRequest(model="sentiment", texts=texts, activation=pb.ACTIVATION_NONE, **options)
+        results = stub.Classify(request, timeout=120).results
+        return [{score.label: score.score for score in result.classification.scores} for result in results]
+
+    # 1,000 tokens in windows of 510 that share 64: tokens 0 to 510, 446 to 956, 892 to 1,000, of which 510, 446 and 44
+    # are new. A window is read as its own text would be.
+    parts = logits(["film " * 510, "film " * 510, "film " * 108])
+    short, long = logits(["A dull film.", "film " * 1_000], window_overlap_tokens=64)
+    assert short == logits(["A dull film."])[0]
+    for label, score in long.items():
+        shares = zip(parts, (510, 446, 44), strict=True)
+        assert score == pytest.approx(sum(part[label] * share for part, share in shares) / 1_000, abs=1e-4)
+
+    options = pb.ClassifyStreamOptions(model="sentiment", activation=pb.ACTIVATION_NONE, window_overlap_tokens=64)
+    item = pb.ClassifyStreamItem(text="film " * 1_000)
+    stream = stub.ClassifyStream(iter([pb.ClassifyStreamRequest(options=options, items=[item])]), timeout=120)
+    ((streamed,),) = [message.results for message in stream]
+    assert {score.label: score.score for score in streamed.result.classification.scores} == long
+    assert streamed.result.classification.tokens == 1_002
 
 
 def test_a_killed_command_goes_on_without_loss_or_repetition(stack: Stack, tmp_path: Path) -> None:
