@@ -6,19 +6,18 @@ from typing import Any
 import pytest
 
 from tests.support.documentation import commands, examples, run_command, run_python, same_but_for_numbers
-from tests.support.models import demo_model, repository_of
+from tests.support.models import DEMO_MODELS, demo_model, repository_of
 from tests.support.stack import REPOSITORY_ROOT, running_stack
 
 pytestmark = pytest.mark.e2e
 
 PAGE = REPOSITORY_ROOT / "docs" / "classification.md"
-MODELS = ("sentiment", "embed", "entities", "pairs")
 
 
 def test_the_examples_of_the_page_do_what_it_says(tmp_path: Path) -> None:
     page = PAGE.read_text(encoding="utf-8")
-    used = [name for name in MODELS if f'"{name}"' in page or f" {name}" in page]
-    repository = repository_of([demo_model(name) for name in used], "classification-page")
+    encoders = [demo_model(name) for name in DEMO_MODELS if name != "chat"]
+    repository = repository_of(encoders, "classification-page")
     problems = []
     names: dict[str, Any] = {}
     with running_stack(repository, tmp_path / "stack") as stack:
