@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_BLOCK = re.compile(r"^```(python|console|text)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"^```(python|console|sh|text)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e-?\d+)?")
 _BARS = re.compile(r"[█·│]+")
 ELLIPSIS = "..."
@@ -37,7 +37,10 @@ def examples(page: str) -> Iterator[Example]:
 
 
 def commands(code: str) -> Iterator[tuple[str, str]]:
-    """Commands of a console block, and the output that is shown for each."""
+    """Commands of a console block, and the output that is shown for each; of a shell's, which has none, its lines."""
+    if not code.startswith("$ "):
+        yield from ((command, "") for command in code.replace("\\\n", " ").splitlines() if command)
+        return
     for part in re.split(r"^\$ ", code, flags=re.MULTILINE)[1:]:
         command, _, shown = part.partition("\n")
         while command.endswith("\\"):

@@ -24,7 +24,10 @@ $ true
 ```
 
 ```sh
-not run
+true \\
+  one
+
+false
 ```
 """
 
@@ -34,6 +37,7 @@ def test_blocks_are_found_with_what_they_print() -> None:
         Example("python", "print(1)\n", 3, "1\n"),
         Example("python", "x = 2\n", 11, None),
         Example("console", "$ echo one \\\n  two\none two\n$ true\n", 15, None),
+        Example("sh", "true \\\n  one\n\nfalse\n", 22, None),
     ]
 
 
@@ -42,6 +46,7 @@ def test_commands_come_with_their_output() -> None:
         ("echo one \\\n  two", "one two\n"),
         ("true", ""),
     ]
+    assert list(commands("true \\\n  one\n\nfalse\n")) == [("true    one", ""), ("false", "")]
 
 
 def test_outputs_may_differ_in_numbers_only() -> None:
