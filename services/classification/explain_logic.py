@@ -181,9 +181,11 @@ def _shares(plan: _Plan, scores: FloatArray) -> tuple[Shares, float]:
         shares = fit_pairs(plan.fitted, plan.weights, differences, total, plan.exact)
     else:
         shares = Shares(whole - scores[2 : 2 + fitted], np.zeros(words))
+    if not len(plan.held_out):
+        return shares, 1.0  # every way of leaving words out was made use of
     held_out = scores[len(scores) - len(plan.held_out) :]
     foretold = whole - ~plan.held_out @ shares.values
-    variance = float(((held_out - held_out.mean()) ** 2).sum()) if len(held_out) else 0.0
+    variance = float(((held_out - held_out.mean()) ** 2).sum())
     if variance < _LEAST_VARIANCE * len(held_out):
         return shares, 1.0  # nothing moves the score, and that is what the shares say
     return shares, 1.0 - float(((held_out - foretold) ** 2).sum()) / variance

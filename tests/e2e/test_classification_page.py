@@ -16,6 +16,7 @@ PAGE = REPOSITORY_ROOT / "docs" / "classification.md"
 
 def test_the_examples_of_the_page_do_what_it_says(tmp_path: Path) -> None:
     page = PAGE.read_text(encoding="utf-8")
+    (tmp_path / "stack").mkdir()
     encoders = [demo_model(name) for name in DEMO_MODELS if name != "chat"]
     repository = repository_of(encoders, "classification-page")
     problems = []

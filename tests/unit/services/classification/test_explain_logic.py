@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from services.classification.encoder_client import EncoderClient, PackLimits
-from services.classification.explain_logic import OCCLUSION, ExplainLogic, ExplainOptions, Explanation
+from services.classification.explain_logic import OCCLUSION, SHAPLEY, ExplainLogic, ExplainOptions, Explanation
 from services.classification.messages.explain import response
 from services.classification.text_batches import TextBatches, Timings
 from services.common.admission import Admission
@@ -157,6 +157,14 @@ async def test_occlusion_leaves_each_word_out_once(logic: ExplainLogic) -> None:
     assert np.allclose(found.shares.values, expected, atol=1e-5)
     assert found.samples == 12 + 2 + 32
     assert found.fidelity < 1
+
+
+@pytest.mark.parametrize("words", [2, 3])
+@pytest.mark.parametrize("method", [SHAPLEY, OCCLUSION])
+async def test_very_few_words_leave_little_to_hold_out(logic: ExplainLogic, words: int, method: str) -> None:
+    found = await explain(logic, text_of(words), method=method)
+    assert len(found.words) == words and np.isfinite(found.fidelity)
+    assert found.samples == 2**words
 
 
 async def test_one_word_and_no_word(logic: ExplainLogic) -> None:
