@@ -1,10 +1,12 @@
 """Puts the classification service together."""
 
+import asyncio
 from contextlib import AsyncExitStack
 
 import grpc
 from naiad.v1 import classification_pb2, classification_pb2_grpc
 
+from services.classification.bulk import BulkLimits
 from services.classification.encoder_client import EncoderClient, PackLimits
 from services.classification.servicer import TASKS, ClassificationServicer
 from services.classification.text_batches import TextBatches
@@ -32,7 +34,11 @@ def build(settings: ClassificationSettings) -> ServiceApp:
     triton_health = TritonHealth(channel, lambda: [entry.name for entry in registry.with_task(*TASKS)])
     admission = Admission(settings.max_inflight_requests, settings.max_inflight_tokens, settings.retry_after_ms)
     batches = TextBatches(models, client, admission, settings.max_response_bytes)
-    servicer = ClassificationServicer(batches, triton_health.model_ready)
+    bulk_limits = BulkLimits(
+        settings.max_stream_items, settings.max_stream_bytes, settings.max_pack_tokens, settings.max_parallel_packs
+    )
+    stopping = asyncio.Event()
+    servicer = ClassificationServicer(batches, triton_health.model_ready, bulk_limits, stopping)
 
     def add_servicer(server: grpc.aio.Server) -> None:
         classification_pb2_grpc.add_ClassificationServiceServicer_to_server(servicer, server)
@@ -52,4 +58,4 @@ def build(settings: ClassificationSettings) -> ServiceApp:
             settings.triton_probe_interval_ms, settings.triton_probe_timeout_ms, settings.triton_stall_timeout_ms
         )
 
-    return ServiceApp(SERVICE_NAME, add_servicer, start, metrics, health)
+    return ServiceApp(SERVICE_NAME, add_servicer, start, metrics, health, stopping)

@@ -60,7 +60,7 @@ class RerankLogic:
             cross_encoder = model.entry.task is Task.CLASSIFY
             column = _relevance_column(model.entry) if cross_encoder else 0
             check_items(documents, "documents")
-            check_top_k(options.top_k)
+            check_top_k(options.top_k, "top_k")
             if error := size_error(query, "query"):
                 raise error
             batches.check_response_size(_response_bytes(documents, options), "documents")

@@ -1,16 +1,22 @@
 """naiad.v1.ClassificationService over gRPC: messages in, logic, messages out."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NoReturn
 
 import grpc
 from naiad.v1 import classification_pb2 as pb
 from naiad.v1 import classification_pb2_grpc
 
+from services.classification.bulk import BulkAnswer, BulkLimits
+from services.classification.bulk_logic import BulkLogic
 from services.classification.classify_logic import ClassifyLogic
 from services.classification.embed_logic import EmbedLogic
+from services.classification.explain_logic import ExplainLogic
+from services.classification.messages import bulk as bulk_messages
 from services.classification.messages import classify as classify_messages
 from services.classification.messages import embed as embed_messages
+from services.classification.messages import explain as explain_messages
 from services.classification.messages import rerank as rerank_messages
 from services.classification.messages import tokens as token_messages
 from services.classification.messages import zero_shot as zero_shot_messages
@@ -27,9 +33,16 @@ TASKS = (Task.CLASSIFY, Task.CLASSIFY_TOKENS, Task.EMBED)
 
 
 class ClassificationServicer(classification_pb2_grpc.ClassificationServiceServicer):
-    """Translates between messages and logic. `model_ready` tells whether Triton can serve a model."""
+    """Translates between messages and logic."""
 
-    def __init__(self, batches: TextBatches, model_ready: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        batches: TextBatches,
+        model_ready: Callable[[str], bool],
+        bulk_limits: BulkLimits,
+        stopping: asyncio.Event,
+    ) -> None:
+        """`model_ready` tells whether Triton can serve a model; `stopping` is set when the service shuts down."""
         self._registry = batches.models.registry
         self._model_ready = model_ready
         self._classify = ClassifyLogic(batches)
@@ -37,6 +50,8 @@ class ClassificationServicer(classification_pb2_grpc.ClassificationServiceServic
         self._tokens = TokenLogic(batches)
         self._rerank = RerankLogic(batches)
         self._zero_shot = ZeroShotLogic(batches)
+        self._explain = ExplainLogic(batches)
+        self._bulk = BulkLogic(batches, bulk_limits, stopping)
 
     async def Classify(self, request: pb.ClassifyRequest, context: _Context) -> pb.ClassifyResponse:
         note_call(request.model, len(request.texts) + len(request.pairs))
@@ -68,11 +83,24 @@ class ClassificationServicer(classification_pb2_grpc.ClassificationServiceServic
         answer = await self._zero_shot.classify_zero_shot(request.model, request.texts, options)
         return zero_shot_messages.response(answer)
 
-    async def ClassifyStream(self, request_iterator: Any, context: _Context) -> None:  # type: ignore[override]
-        await _unimplemented(context)
+    # It writes by itself: answers come when they are there, whatever is read meanwhile.
+    async def ClassifyStream(  # type: ignore[override]
+        self, request_iterator: AsyncIterator[pb.ClassifyStreamRequest], context: _Context
+    ) -> None:
+        model_name, options, portions = await bulk_messages.read_start(request_iterator)
+        note_call(model_name, 0)
+
+        async def write(answers: Sequence[BulkAnswer]) -> None:
+            await context.write(bulk_messages.response(answers))
+
+        await self._bulk.classify_stream(model_name, options, portions, write)
 
     async def Explain(self, request: pb.ExplainRequest, context: _Context) -> pb.ExplainResponse:
-        await _unimplemented(context)
+        note_call(request.model, 1)
+        options = explain_messages.read_options(request)
+        return explain_messages.response(
+            request.text, options, *await self._explain.explain(request.model, request.text, options)
+        )
 
     async def ListModels(
         self, request: pb.ClassificationServiceListModelsRequest, context: _Context

@@ -61,7 +61,7 @@ class TextBatches:
     ) -> None:
         self.models = models
         self.admission = admission
-        self._client = client
+        self.client = client
         self._max_response_bytes = max_response_bytes
 
     async def tokenize(
@@ -100,7 +100,7 @@ class TextBatches:
     async def run(self, entry: ModelEntry, texts: Sequence[EncoderInput], job: EncoderJob) -> EncoderAnswer:
         """The engine's rows for the texts, in order; their tokens count as in flight meanwhile. Raises NaiadError."""
         with self.admission.cost(sum(map(len, texts))):
-            return await self._client.run(entry, texts, job)
+            return await self.client.run(entry, texts, job)
 
     def check_response_size(self, response_bytes: int, field: str) -> None:
         """Raises INVALID_FIELD for `field` when the response would be larger than the service sends."""

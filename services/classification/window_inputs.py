@@ -60,14 +60,14 @@ class WindowedText:
         return np.concatenate(parts)
 
 
-def check_overlap(overlap_tokens: int, model: TextModel) -> None:
-    """Raises INVALID_FIELD for `window_overlap_tokens` unless windows of the model can overlap by so much."""
+def check_overlap(overlap_tokens: int, model: TextModel, field: str = "window_overlap_tokens") -> None:
+    """Raises INVALID_FIELD for `field` unless windows of the model can overlap by so much."""
     limit = model.entry.context_length_tokens
     if not 0 <= overlap_tokens <= limit // 2:
-        raise invalid_field("window_overlap_tokens", f"{overlap_tokens} is not from 0 to {limit // 2}")
+        raise invalid_field(field, f"{overlap_tokens} is not from 0 to {limit // 2}")
     head, tail = _special_ends(model.tokenizer.encode([""])[0].sequence_ids)
     if overlap_tokens >= limit - head - tail:
-        raise invalid_field("window_overlap_tokens", f"{overlap_tokens} leaves a window no tokens of its own")
+        raise invalid_field(field, f"{overlap_tokens} leaves a window no tokens of its own")
 
 
 def _special_ends(sequence_ids: Sequence[int | None]) -> tuple[int, int]:

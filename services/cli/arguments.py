@@ -133,34 +133,6 @@ def _add_guide(group: argparse._ArgumentGroup) -> None:
     guide.add_argument("--json-object", action="store_true", help="one JSON object, any")
 
 
-def add_classify(parser: argparse.ArgumentParser) -> None:
-    """`naiad classify`."""
-    parser.epilog = epilog(
-        'naiad classify "A wonderful, moving film."',
-        "naiad classify --json < reviews.txt | jq -r '.scores[0].label'",
-        'naiad classify --model nli --pair "It rains." "The street is wet."',
-    )
-    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts; - or nothing: the lines of standard input")
-    _add_model(parser, "sentiment")
-    parser.add_argument(
-        "--pair",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("FIRST", "SECOND"),
-        help="two texts read together; may be repeated",
-    )
-    parser.add_argument("--top-k", type=int, metavar="K", help="labels to show, best first (default: all)")
-    parser.add_argument(
-        "--activation",
-        choices=("softmax", "sigmoid", "none"),
-        help="how logits become scores (default: the checkpoint's)",
-    )
-    parser.add_argument("--truncate", action="store_true", help="cut texts that are too long instead of failing them")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a text")
-    _add_connection(parser, "classification")
-
-
 def add_embed(parser: argparse.ArgumentParser) -> None:
     """`naiad embed`."""
     parser.epilog = epilog(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
-from services.cli import arguments, exit_codes, reading_arguments
+from services.cli import arguments, classify_arguments, exit_codes, reading_arguments
 
 DESCRIPTION = "Serves BERT and GPT models over gRPC, and calls them."
 
@@ -43,7 +43,9 @@ COMMANDS = {
     "generate": Command(
         "continue a text or answer a message", arguments.add_generate, "services.cli.commands.generate"
     ),
-    "classify": Command("give texts a score for each label", arguments.add_classify, "services.cli.commands.classify"),
+    "classify": Command(
+        "give texts a score for each label", classify_arguments.add_classify, "services.cli.commands.classify"
+    ),
     "zero-shot": Command(
         "score texts against labels of your own",
         reading_arguments.add_zero_shot,
@@ -56,6 +58,9 @@ COMMANDS = {
         "order documents by how well they answer a query",
         reading_arguments.add_rerank,
         "services.cli.commands.rerank",
+    ),
+    "explain": Command(
+        "show which words moved the score of a label", classify_arguments.add_explain, "services.cli.commands.explain"
     ),
     "embed": Command("turn texts into vectors", arguments.add_embed, "services.cli.commands.embed"),
     "tokenize": Command(
@@ -100,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         parser = build_parser(chosen)
         parsed = parser.parse_args(words)
+        parsed.words = words
         if parsed.version:
             print(f"naiad {metadata.version('naiad')}")
             return exit_codes.OK

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -48,6 +48,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 _tolerant(handler.request_deserializer),
                 handler.response_serializer,
             )
+        if handler.stream_stream is not None:
+            return grpc.stream_stream_rpc_method_handler(
+                self._wrap_bidi(method, handler.stream_stream),
+                _tolerant(handler.request_deserializer),
+                handler.response_serializer,
+            )
         return handler
 
     def _wrap_unary(self, method: str, inner: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,6 +71,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def serve(request: Any, context: _Context) -> None:
             async def run() -> None:
                 await inner(_readable(request), context)
+
+            await self._observe(method, context, run)
+
+        return serve
+
+    def _wrap_bidi(self, method: str, inner: Callable[..., Any]) -> Callable[..., Any]:
+        """`inner` writes its responses by itself; bytes that are no message raise where it reads them."""
+
+        async def serve(requests: AsyncIterator[Any], context: _Context) -> None:
+            async def readable() -> AsyncIterator[Any]:
+                async for request in requests:
+                    yield _readable(request)
+
+            async def run() -> None:
+                await inner(readable(), context)
 
             await self._observe(method, context, run)
 

@@ -226,6 +226,20 @@ class ClassificationSettings(TritonSettings):
         minimum=1,
         maximum=1_000,
     )
+    max_stream_items: int = setting(
+        4_096,
+        "CLASSIFICATION_MAX_STREAM_ITEMS",
+        doc="Most items of one ClassifyStream that wait for their answers; reading stops until there are fewer.",
+        minimum=1,
+        maximum=1_000_000,
+    )
+    max_stream_bytes: int = setting(
+        2 * 1024 * 1024,
+        "CLASSIFICATION_MAX_STREAM_BYTES",
+        doc="Most bytes of texts of one ClassifyStream that wait for their answers, and one message more.",
+        minimum=1024,
+        maximum=1024 * 1024 * 1024,
+    )
     max_response_bytes: int = setting(
         4 * 1024 * 1024,
         "CLASSIFICATION_MAX_RESPONSE_BYTES",

@@ -50,6 +50,7 @@ class TextModels:
         self._retry_after_ms = settings.retry_after_ms
         self._limit_bytes = settings.tokenizer_inflight_bytes
         self._inflight_bytes = 0
+        self._released = asyncio.Event()
         self._renderer = ChatTemplateRenderer(settings.chat_template_timeout_ms)
         self._loaded: dict[str, tuple[tuple[int, ...], TextModel]] = {}
         self._broken: dict[str, tuple[int, ...]] = {}
@@ -108,15 +109,26 @@ class TextModels:
         """Runs tokenizer work, in a thread unless the text is short. Raises OVERLOADED when there is too much of it."""
         if text_bytes <= INLINE_BYTES:
             return work()
-        if self._inflight_bytes and self._inflight_bytes + text_bytes > self._limit_bytes:
+        if self._is_full(text_bytes):
             raise NaiadError(Reason.OVERLOADED, "too much text is being tokenized", retry_after_ms=self._retry_after_ms)
         self._inflight_bytes += text_bytes
         future = asyncio.get_running_loop().run_in_executor(self._threads, work)
         future.add_done_callback(lambda _: self._release(text_bytes))
         return await asyncio.shield(future)  # the work goes on without its caller, and counts until it ends
 
+    async def run_when_free(self, text_bytes: int, work: Callable[[], ResultT]) -> ResultT:
+        """The same for bulk work, which waits for room instead of failing."""
+        while self._is_full(text_bytes):
+            await self._released.wait()
+        return await self.run(text_bytes, work)
+
+    def _is_full(self, text_bytes: int) -> bool:
+        return bool(self._inflight_bytes) and self._inflight_bytes + text_bytes > self._limit_bytes
+
     def _release(self, text_bytes: int) -> None:
         self._inflight_bytes -= text_bytes
+        self._released.set()
+        self._released = asyncio.Event()
         if text_bytes >= TRIM_BYTES:
             # Tokenizing takes some 200 times the size of the text, which the C library would keep for this process.
             loop = asyncio.get_running_loop()

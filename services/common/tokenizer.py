@@ -14,6 +14,7 @@ REPLACEMENT = "\ufffd"
 MAX_HELD_TOKENS = 64
 CONTEXT_TOKENS = 8
 MAX_CACHED_TOKENS = 1 << 16
+MASK_TOKENS = ("[MASK]", "<mask>")  # of BERT, DistilBERT, ELECTRA and ALBERT; of RoBERTa and XLM-R
 ItemT = TypeVar("ItemT")
 
 
@@ -81,9 +82,10 @@ class TextTokenizer:
         self.vocabulary_size = tokenizer.get_vocab_size(with_added_tokens=True)
         # One token as text, special ones included; part of a character becomes U+FFFD.
         self.token_text = lru_cache(maxsize=MAX_CACHED_TOKENS)(self._token_text)
-        self.special_ids = frozenset(
-            token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special
-        )
+        special = {i: token.content for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        self.special_ids = frozenset(special)
+        # The token that stands for a word that is not shown, None if the model was not trained with any.
+        self.mask_id = next((i for i, content in special.items() if content in MASK_TOKENS), None)
 
     @classmethod
     def from_file(cls, path: Path) -> "TextTokenizer":

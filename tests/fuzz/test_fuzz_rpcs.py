@@ -1,9 +1,11 @@
 """Random requests to the real stack: every answer is a result or a clear refusal; the next caller notices nothing."""
 
 import random
+from collections.abc import Iterator
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from naiad.v1 import classification_pb2, generation_pb2, tokenization_pb2
 
@@ -36,6 +38,9 @@ KNOWN = {
     "min_score": (0.0, 0.5),
     "include_outside": (False,),
     "window_overlap_tokens": (0, 8),
+    "max_samples": (16, 40),
+    "query": ("What is it?",),
+    "label": ("positive", "negative"),
     # What a guide excludes.
     "ignore_eos": (False,),
     "min_tokens": (0,),
@@ -53,8 +58,12 @@ METHODS = [(name, method.name) for name, schema in SCHEMAS.items() for method in
 def test_random_requests_are_answered_or_refused(stack: Stack, service: str, method: str) -> None:
     schema = SCHEMAS[service].methods_by_name[method]
     channel = stack.channel(service)
-    kind = channel.unary_stream if schema.server_streaming else channel.unary_unary
-    call = kind(
+    kinds = {
+        (False, False): channel.unary_unary,
+        (False, True): channel.unary_stream,
+        (True, True): channel.stream_stream,
+    }
+    call = kinds[schema.client_streaming, schema.server_streaming](
         f"/{SERVICES[service]}/{method}",
         request_serializer=lambda message: message.SerializeToString(),
         response_deserializer=GetMessageClass(schema.output_type).FromString,
@@ -66,7 +75,7 @@ def test_random_requests_are_answered_or_refused(stack: Stack, service: str, met
         if method.startswith("Generate") and not 0 <= request.stopping.max_tokens <= 8 and seed % 2:
             request.stopping.max_tokens = 2
         try:
-            answer = call(request, timeout=60)
+            answer = call(_stream(request, seed) if schema.client_streaming else request, timeout=60)
             if schema.server_streaming:
                 list(answer)
         except grpc.RpcError as error:
@@ -74,6 +83,18 @@ def test_random_requests_are_answered_or_refused(stack: Stack, service: str, met
                 surprises.append((seed, error.code(), error.details()))
     assert surprises == []
     assert stack.health(service) == 1
+
+
+def _stream(first: Message, seed: int) -> Iterator[Message]:
+    """The message and up to three more, of which half lack what only the first one may have."""
+    chance = random.Random(seed)
+    yield first
+    for _ in range(chance.randrange(4)):
+        message = type(first)()
+        fill(message, chance, KNOWN)
+        if chance.random() < 0.5:
+            message.ClearField("options")
+        yield message
 
 
 def test_bytes_that_are_no_message_are_refused(stack: Stack) -> None:

@@ -124,7 +124,8 @@ class GroupedDeltas:
 
 
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """Serves on a free port of the loopback. `plan` decides what a sequence gets, `infer` what a unary call gets.
+    """Serves on a free port of the loopback. `plan` decides what a sequence gets, `infer` what a unary call gets,
+    unless `refuse` has a status for it.
 
     `stopped_ids` notes stop messages for whole requests, `stopped_sequences` those for one sequence.
     """
@@ -132,6 +133,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     def __init__(self) -> None:
         self.plan: Callable[[SeenRequest], Plan] = lambda _: Plan(tokens=[1])
         self.infer: Callable[[Any], Any] | None = None
+        self.refuse: Callable[[Any], tuple[grpc.StatusCode, str] | None] = lambda _: None
         self.ready = True
         self.unloaded: set[str] = set()
         self.frozen = asyncio.Event()
@@ -184,6 +186,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         assert self.infer is not None
         self.requests.append(self._seen(request))
+        refusal = self.refuse(request)
+        if refusal is not None:
+            await context.abort(*refusal)
         answer = self.infer(request)
         return await answer if asyncio.iscoroutine(answer) else answer
 

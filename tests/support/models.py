@@ -30,26 +30,29 @@ def demo_model(name: str) -> Path:
 
 def exact_chat() -> Path:
     """The checkpoint of `chat` with float weights."""
-    return _exact_model("chat")
+    return exact_model("chat")
 
 
-def _exact_model(name: str) -> Path:
+def exact_model(name: str) -> Path:
+    """One of the models that only tests use."""
     assert (_EXACT / name / "naiad.json").is_file(), f"{name} is not in {_EXACT}: run `make exact-models` first"
     return _EXACT / name
 
 
 def demo_repository() -> Path:
     """A repository of hard links to the demo models alone, whatever else was exported."""
-    return _repository_of([demo_model(name) for name in DEMO_MODELS], _LINKED / "demo")
+    return repository_of([demo_model(name) for name in DEMO_MODELS], "demo")
 
 
 def exact_repository() -> Path:
     """The same with the float `chat`, and the cross-encoder `pairs`."""
     others = [demo_model(name) for name in DEMO_MODELS if name != "chat"]
-    return _repository_of([exact_chat(), _exact_model("pairs"), *others], _LINKED / "exact")
+    return repository_of([exact_chat(), exact_model("pairs"), *others], "exact")
 
 
-def _repository_of(entries: Sequence[Path], repository: Path) -> Path:
+def repository_of(entries: Sequence[Path], name: str) -> Path:
+    """A repository of hard links to these entries, in a folder of that name."""
+    repository = _LINKED / name
     shutil.rmtree(repository, ignore_errors=True)
     for entry in entries:
         shutil.copytree(entry, repository / entry.name, copy_function=os.link)

@@ -9,7 +9,7 @@ from services.classification.messages.common import add_scored, fill_timings, kn
 from services.classification.text_batches import Item, Timings
 from services.common.errors import NaiadError, invalid_field
 
-_ACTIVATIONS: Mapping[int, str | None] = {
+ACTIVATIONS: Mapping[int, str | None] = {
     pb.ACTIVATION_UNSPECIFIED: None,
     pb.ACTIVATION_SOFTMAX: "softmax",
     pb.ACTIVATION_SIGMOID: "sigmoid",
@@ -30,8 +30,9 @@ def read_options(request: pb.ClassifyRequest) -> ClassifyOptions:
     """How the request wants its items classified. Raises INVALID_FIELD."""
     return ClassifyOptions(
         top_k=request.top_k if request.HasField("top_k") else None,
-        activation=known(_ACTIVATIONS, request.activation, "activation"),
+        activation=known(ACTIVATIONS, request.activation, "activation"),
         truncate=request.truncate,
+        window_overlap_tokens=request.window_overlap_tokens if request.HasField("window_overlap_tokens") else None,
     )
 
 

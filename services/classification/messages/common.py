@@ -37,13 +37,17 @@ class _Results(Protocol):
 def add_scored(results: _Results, outcomes: Sequence[Scored | NaiadError]) -> None:
     """Adds a result for each item."""
     for outcome in outcomes:
-        result = results.add()
-        if isinstance(outcome, NaiadError):
-            result.error.CopyFrom(item_status(outcome))
-            continue
-        result.classification.tokens = outcome.tokens
-        for label, index, score in outcome.scores:
-            result.classification.scores.add(label=label, index=index, score=score)
+        fill_scored(results.add(), outcome)
+
+
+def fill_scored(result: pb.ClassifyResult, outcome: Scored | NaiadError) -> None:
+    """Writes the result of one item."""
+    if isinstance(outcome, NaiadError):
+        result.error.CopyFrom(item_status(outcome))
+        return
+    result.classification.tokens = outcome.tokens
+    for label, index, score in outcome.scores:
+        result.classification.scores.add(label=label, index=index, score=score)
 
 
 def fill_timings(target: pb.EncoderTimings, timings: Timings) -> None:

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from naiad.v1 import classification_pb2, classification_pb2_grpc
@@ -14,6 +15,7 @@ from services.cli.rpc_errors import item_error
 from services.cli.table import bar, format_table, shorten
 
 TEXT_WIDTH = 48
+FILE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt", ".gz")
 ACTIVATIONS = {
     None: classification_pb2.ACTIVATION_UNSPECIFIED,
     "softmax": classification_pb2.ACTIVATION_SOFTMAX,
@@ -26,7 +28,12 @@ NamedResult = tuple[str, classification_pb2.ClassifyResult]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Classifies texts or pairs; fails if one of them failed, after printing the others."""
+    """Classifies texts, pairs or a file; fails if one of them failed, after printing the others."""
+    if arguments.output is not None:
+        from services.cli.commands import classify_file
+
+        return classify_file.run(arguments)
+    _check_texts_only(arguments)
     if arguments.pair and arguments.texts:
         raise exit_codes.CommandError("give texts or --pair, not both", exit_codes.WRONG_USAGE)
     address = addresses.resolve("classification", arguments.address)
@@ -37,6 +44,18 @@ def run(arguments: argparse.Namespace) -> int:
     return exit_codes.OK if all_good else exit_codes.FAILED
 
 
+def _check_texts_only(arguments: argparse.Namespace) -> None:
+    """Raises CommandError for what only goes with --output, and for a text that is a file's name."""
+    for name in ("column", "pair_column", "input_format"):
+        if getattr(arguments, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise exit_codes.CommandError(f"{option} is for files: add --output OUT", exit_codes.WRONG_USAGE)
+    for text in arguments.texts:
+        if text.endswith(FILE_SUFFIXES) and Path(text).is_file():
+            hint = "add --output OUT to classify its rows, or pipe its lines in"
+            raise exit_codes.CommandError(f"{text!r} is a file: {hint}", exit_codes.WRONG_USAGE)
+
+
 def _requests(arguments: argparse.Namespace) -> Iterator[classification_pb2.ClassifyRequest]:
     def request(**items: Any) -> classification_pb2.ClassifyRequest:
         return classification_pb2.ClassifyRequest(
@@ -44,6 +63,7 @@ def _requests(arguments: argparse.Namespace) -> Iterator[classification_pb2.Clas
             top_k=arguments.top_k,
             activation=ACTIVATIONS[arguments.activation],
             truncate=arguments.truncate,
+            window_overlap_tokens=arguments.window_overlap,
             **items,
         )
 

@@ -1,0 +1,1 @@
+"""Files of texts through ClassifyStream: rows in, rows out, resumable."""
