@@ -82,12 +82,13 @@ def _replace(graph: Any, product: Any, name: str, shape: tuple[int, int], rounde
 
     bits, inputs, outputs = rounded.bits, int(shape[0]), int(shape[1])
     addition, bias = _bias_addition(product, outputs)
-    wide = {} if rounded.block_inputs == BLOCK_INPUTS else {"block": rounded.block_inputs}
+    wide: dict[str, Any] = {} if rounded.block_inputs == BLOCK_INPUTS else {"block": rounded.block_inputs}
     weights = add_initializer(graph, f"{name}.packed{bits}", rounded.weight.packed)
+    attributes = {"K": inputs, "N": outputs, "bits": bits, "factor": rounded.weight.factor, "gated": 0, **wide}
     linear = ir.node(
         "Linear",
         [product.inputs[0], weights] if addition is None else [product.inputs[0], weights, bias],
-        {"K": inputs, "N": outputs, "bits": bits, "factor": rounded.weight.factor, "gated": 0} | wide,
+        attributes,
         domain="naiad",
         name=f"{product.name}.q{bits}",
     )

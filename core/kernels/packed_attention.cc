@@ -26,14 +26,15 @@ Status Check(const PackedAttentionArgs& args, int64_t tokens) {
   if (Status s = CheckCuSeqlens(args.cu_seqlens, tokens); !s.ok()) return s;
   const int64_t kv_size = tokens * KvWidth(layer);
   const int64_t query_size = tokens * QueryWidth(layer);
-  if (Status s = CheckSize("output", args.output.size(), query_size); !s.ok()) return s;
   if (args.key.empty() && args.value.empty()) {
     if (layer.window_tokens >= 0) return Status::InvalidArgument("a layer with a window needs keys and values apart");
-    return CheckSize("query", args.query.size(), query_size + 2 * kv_size);
+    if (Status s = CheckSize("query", args.query.size(), query_size + 2 * kv_size); !s.ok()) return s;
+  } else {
+    if (Status s = CheckSize("query", args.query.size(), query_size); !s.ok()) return s;
+    if (Status s = CheckSize("key", args.key.size(), kv_size); !s.ok()) return s;
+    if (Status s = CheckSize("value", args.value.size(), kv_size); !s.ok()) return s;
   }
-  if (Status s = CheckSize("query", args.query.size(), query_size); !s.ok()) return s;
-  if (Status s = CheckSize("key", args.key.size(), kv_size); !s.ok()) return s;
-  return CheckSize("value", args.value.size(), kv_size);
+  return CheckSize("output", args.output.size(), query_size);
 }
 
 // The whole layer as if it were one head of one text: where things begin, and their strides.
