@@ -23,15 +23,15 @@ def fuse_attention(model: Any) -> None:
             rotates = _absorb_rotation(node)
             if _absorb_split(node) or rotates:
                 _keep_rank(graph, node)
-        elif node.op_type == "PackedAttention" and node.domain == "naiad" and _sees_whole_texts(node):
-            if _absorb_split(node):
-                _keep_rank(graph, node)
+        elif _sees_whole_texts(node) and _absorb_split(node):
+            _keep_rank(graph, node)
     RemoveUnusedNodesPass()(model)
 
 
 def _sees_whole_texts(node: Any) -> bool:
-    """Layers with a window need keys and values apart."""
-    return bool(node.attributes["local_window_size"].as_int() < 0)
+    """Whether it is an encoder's attention without a window, with which keys and values have to be apart."""
+    is_packed = node.op_type == "PackedAttention" and node.domain == "naiad"
+    return is_packed and bool(node.attributes["local_window_size"].as_int() < 0)
 
 
 def _without_reshapes(value: Any) -> Any:
