@@ -1,4 +1,4 @@
-"""Moves what stands between a product and naiad::PagedAttention into the operator.
+"""Moves what stands between a product and an attention operator into the operator.
 
 Rotary embedding first, then the split of one product into query, key and value, then the reshape behind. Each is done
 only where the graph has exactly that; what an architecture does in another way keeps its own nodes. For the CPU alone:
@@ -23,7 +23,15 @@ def fuse_attention(model: Any) -> None:
             rotates = _absorb_rotation(node)
             if _absorb_split(node) or rotates:
                 _keep_rank(graph, node)
+        elif _sees_whole_texts(node) and _absorb_split(node):
+            _keep_rank(graph, node)
     RemoveUnusedNodesPass()(model)
+
+
+def _sees_whole_texts(node: Any) -> bool:
+    """Whether it is an encoder's attention without a window, with which keys and values have to be apart."""
+    is_packed = node.op_type == "PackedAttention" and node.domain == "naiad"
+    return is_packed and bool(node.attributes["local_window_size"].as_int() < 0)
 
 
 def _without_reshapes(value: Any) -> Any:

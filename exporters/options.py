@@ -28,7 +28,7 @@ PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16")
 CUDA_BLOCK_TOKENS = 256
 
 # Part of every entry: raised when the same checkpoint would be exported differently, so that old entries are redone.
-EXPORTER_VERSION = 3
+EXPORTER_VERSION = 4
 
 
 def no_progress(_phase: str, _seconds: float | None) -> None:

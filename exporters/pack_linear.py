@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 TILE_OUTPUTS = 16
 BLOCK_INPUTS = 32
+# With 8 bits only: blocks that spare a quarter of the arithmetic, with float scales.
+WIDE_BLOCK_INPUTS = 128
 # Where the largest scale or minimum goes, so that it neither overflows a half (65504) nor loses bits (below 2^-14).
 _LARGEST_HALF_EXPONENT = 14
 # Rounding in float32 moves a weight that lies on a grid by less than this share of its block's largest one.
@@ -32,38 +34,43 @@ class PackedWeight:
     factor: float
 
 
-def pack(weight: Any, bits: Literal[4, 8]) -> PackedWeight:
-    """Packs a float matrix [K, N]."""
+def pack(weight: Any, bits: Literal[4, 8], block_inputs: int = BLOCK_INPUTS) -> PackedWeight:
+    """Packs a float matrix [K, N] in blocks of BLOCK_INPUTS or, with 8 bits, WIDE_BLOCK_INPUTS."""
     import numpy as np
     import torch
 
     inputs, outputs = weight.shape
-    blocks, tiles = -(-inputs // BLOCK_INPUTS), -(-outputs // TILE_OUTPUTS)
+    blocks, tiles = -(-inputs // block_inputs), -(-outputs // TILE_OUTPUTS)
     values = torch.from_numpy(np.array(weight.T, dtype=np.float32))
     # The last value of a row is repeated to fill its block: that widens no range, and is multiplied by zeros.
-    padding = values[:, -1:].expand(-1, blocks * BLOCK_INPUTS - inputs)
-    values = torch.cat([values, padding], dim=1).reshape(outputs, blocks, BLOCK_INPUTS)
+    padding = values[:, -1:].expand(-1, blocks * block_inputs - inputs)
+    values = torch.cat([values, padding], dim=1).reshape(outputs, blocks, block_inputs)
     factor = _factor(float(values.abs().max()))
-    codes, scales, minimums = _round_int4(values / factor) if bits == 4 else _round_int8(values / factor)
-    halves = [scales] if bits == 8 else [scales, minimums]
+    is_wide = block_inputs == WIDE_BLOCK_INPUTS
+    codes, scales, minimums = _round_int4(values / factor) if bits == 4 else _round_int8(values / factor, not is_wide)
+    numbers = [scales] if bits == 8 else [scales, minimums]
     parts = [_tile_codes(_whole_tiles(codes.to(torch.uint8).numpy(), tiles), bits)]
-    for half in halves:
-        tiled = _whole_tiles(half.squeeze(-1).half().numpy(), tiles).reshape(tiles, TILE_OUTPUTS, blocks)
+    for number in numbers:
+        stored = number.squeeze(-1) if is_wide else number.squeeze(-1).half()
+        tiled = _whole_tiles(stored.numpy(), tiles).reshape(tiles, TILE_OUTPUTS, blocks)
         parts.append(np.ascontiguousarray(tiled.transpose(0, 2, 1)).view(np.uint8))
     return PackedWeight(np.concatenate(parts, axis=2).reshape(tiles, -1), factor)
 
 
-def unpack(weight: PackedWeight, inputs: int, outputs: int, bits: Literal[4, 8]) -> Any:
+def unpack(
+    weight: PackedWeight, inputs: int, outputs: int, bits: Literal[4, 8], block_inputs: int = BLOCK_INPUTS
+) -> Any:
     """What a packed matrix stands for: float [K, N]."""
     import numpy as np
 
-    blocks, code_bytes = -(-inputs // BLOCK_INPUTS), 64 * bits
+    blocks, code_bytes = -(-inputs // block_inputs), 2 * block_inputs * bits
     data = weight.packed.reshape(weight.packed.shape[0], blocks, -1)
-    codes = data[:, :, :code_bytes].reshape(-1, blocks, bits, TILE_OUTPUTS, 4)
+    codes = data[:, :, :code_bytes].reshape(-1, blocks, code_bytes // 64, TILE_OUTPUTS, 4)
     if bits == 4:
         codes = np.concatenate([codes & 15, codes >> 4], axis=2)
-    codes = codes.transpose(0, 3, 1, 2, 4).reshape(-1, blocks, BLOCK_INPUTS)
-    halves = np.ascontiguousarray(data[:, :, code_bytes:]).view(np.float16).astype(np.float32)
+    codes = codes.transpose(0, 3, 1, 2, 4).reshape(-1, blocks, block_inputs)
+    number = np.float32 if block_inputs == WIDE_BLOCK_INPUTS else np.float16
+    halves = np.ascontiguousarray(data[:, :, code_bytes:]).view(number).astype(np.float32)
     halves = halves.reshape(-1, blocks, halves.shape[2] // TILE_OUTPUTS, TILE_OUTPUTS).transpose(2, 0, 3, 1)
     scales = halves[0].reshape(-1, blocks, 1)
     minimums = halves[1].reshape(-1, blocks, 1) if bits == 4 else -128 * scales
@@ -85,19 +92,20 @@ def _whole_tiles(rows: Any, tiles: int) -> Any:
 
 
 def _tile_codes(codes: Any, bits: Literal[4, 8]) -> Any:
-    """uint8 [outputs, blocks, 32] -> [tiles, blocks, 64 * bits]."""
+    """uint8 [outputs, blocks, inputs] -> [tiles, blocks, 2 * inputs * bits]."""
     import numpy as np
 
-    blocks = codes.shape[1]
-    vectors = codes.reshape(-1, TILE_OUTPUTS, blocks, 8, 4).transpose(0, 2, 3, 1, 4)
+    blocks, block_inputs = codes.shape[1:]
+    vectors = codes.reshape(-1, TILE_OUTPUTS, blocks, block_inputs // 4, 4).transpose(0, 2, 3, 1, 4)
     if bits == 4:
         vectors = vectors[:, :, :4] | vectors[:, :, 4:] << 4
-    return np.ascontiguousarray(vectors).reshape(-1, blocks, 64 * bits)
+    return np.ascontiguousarray(vectors).reshape(-1, blocks, 2 * block_inputs * bits)
 
 
-def _round_int8(values: Any) -> tuple[Any, Any, Any]:
+def _round_int8(values: Any, to_halves: bool) -> tuple[Any, Any, Any]:
     """Symmetric: codes are 128 more than -127 .. 127."""
-    scales = (values.abs().amax(-1, keepdim=True) / 127).half().float()
+    scales = values.abs().amax(-1, keepdim=True) / 127
+    scales = scales.half().float() if to_halves else scales
     codes = (values / scales.clamp(min=1e-30)).round().clamp(-127, 127) + 128
     return codes, scales, None
 

@@ -27,7 +27,7 @@ from exporters.optimise import optimise
 from exporters.options import EXPORTER_VERSION, Device, EncoderTask, ExportOptions, KvCache, Task, Weights
 from exporters.own_weights import chosen_kv_cache, chosen_weights
 from exporters.quality import check_perplexity, perplexity, quality_text
-from exporters.quantise import quantise
+from exporters.quantise import quantise, quantise_encoder
 from exporters.runtime import PagedDecoder, find_ops_library, open_session
 from exporters.source import Source, find_source, first_line, source_hash
 from exporters.tokenizer_files import special_tokens, write_tokenizer
@@ -176,8 +176,7 @@ def _verify_and_quantise(export: _Export, graph: Any, folder: Path) -> Manifest:
             quality = _perplexity_report(export, session)
     if quantised:
         with _phase(export.options, "quantise"):
-            bits: Literal[4, 8] = 4 if export.weights == "int4" else 8
-            quality["quantised_products"] = quantise(graph, bits, export.shape.vocabulary_size)
+            quality["quantised_products"] = _quantise(export, graph)
             _save(graph, folder / "1")
         with _phase(export.options, "measure"):
             small = open_session(folder / "1" / _GRAPH, export.ops_library)
@@ -192,6 +191,13 @@ def _verify_and_quantise(export: _Export, graph: Any, folder: Path) -> Manifest:
     if float_folder.name == _FLOAT_FOLDER:
         shutil.rmtree(float_folder)
     return _manifest(export, parity, quality)
+
+
+def _quantise(export: _Export, graph: Any) -> int:
+    if export.task != "generate" and export.weights == "int8":
+        return quantise_encoder(graph)
+    bits: Literal[4, 8] = 4 if export.weights == "int4" else 8
+    return quantise(graph, bits, export.shape.vocabulary_size)
 
 
 def _round_cache(export: _Export, graph: Path) -> dict[str, Any]:

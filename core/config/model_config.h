@@ -45,7 +45,7 @@ struct EngineLimits {
   int32_t max_draft_tokens = 8;          // generate: most tokens guessed ahead for one sequence; 0 = no speculation.
   float max_step_stretch = 1.8F;         // generate: how much longer prompts may make a step than decoding alone.
   bool prefix_cache = true;              // generate: whether blocks of ended requests are kept for later ones.
-  int32_t max_batch_tokens = 4096;       // Encoders: most packed tokens in one run.
+  int32_t max_batch_tokens = 512;        // Encoders: most packed tokens in one run.
   int32_t intra_op_threads = 0;          // ONNX Runtime's threads; 0 = one a core.
 };
 

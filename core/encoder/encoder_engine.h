@@ -20,7 +20,8 @@
 namespace naiad {
 
 struct EncoderEngineOptions {
-  int32_t max_batch_tokens = 4096;     // Most packed tokens in one run; a longer text runs alone. At least 1.
+  int32_t max_batch_tokens = 512;  // Most packed tokens in one run; a longer text runs alone. At least 1. So few that
+                                   // what lies between two products stays in the caches.
   int32_t max_waiting_requests = 256;  // Bound of the inbox. At least 1.
 };
 

@@ -42,7 +42,7 @@ class Product {
       : args_(args), math_(math), rows_(rows), row_count_(row_count) {
     const LinearWeights& weights = args.weights;
     panels_ = (row_count + rows.panel_rows - 1) / rows.panel_rows;
-    const int64_t panel_bytes = int64_t{rows.panel_rows} * rows.blocks * kBlockInputs;
+    const int64_t panel_bytes = int64_t{rows.panel_rows} * rows.blocks * rows.block_inputs;
     const int64_t passes = (panels_ * panel_bytes + kPassBytes - 1) / kPassBytes;
     pass_panels_ = (panels_ + passes - 1) / passes;
     pairs_ = (TilesOf(weights.outputs) + kMaxTiles - 1) / kMaxTiles;
@@ -186,10 +186,15 @@ class Product {
     }
   }
 
+  auto MultiplyOf(LinearFormat format) const {
+    if (format == LinearFormat::kInt8Wide) return math_.multiply_int8_wide;
+    return format == LinearFormat::kInt4 ? math_.multiply_int4 : math_.multiply_int8;
+  }
+
   // Outputs of one pair of tiles for `panels` panels.
   void MultiplyPair(const Place& place, int64_t panels, const uint8_t* next_packed) {
     const LinearWeights& weights = args_.weights;
-    const auto multiply = weights.format == LinearFormat::kInt4 ? math_.multiply_int4 : math_.multiply_int8;
+    const auto multiply = MultiplyOf(weights.format);
     const int64_t row = (place.first_panel + place.panel) * rows_.panel_rows;
     const int32_t t = static_cast<int32_t>(place.pair) * kMaxTiles;
     const int32_t column = t * kTileOutputs;
@@ -201,6 +206,7 @@ class Product {
     tiles.row_count = static_cast<int32_t>(std::min(panels * rows_.panel_rows, row_count_ - row));
     tiles.output_stride = weights.outputs;
     tiles.bias = weights.bias.empty() ? nullptr : weights.bias.data() + column;
+    tiles.has_gelu = weights.has_gelu;
     const int64_t at = row * weights.outputs + column;
     tiles.residual = args_.residual.empty() ? nullptr : args_.residual.data() + at;
     tiles.output = args_.output.data() + at;
@@ -226,15 +232,18 @@ class Product {
 
 }  // namespace
 
-QuantisedRows LinearScratch::Reserve(int64_t rows, int32_t inputs, int32_t panel_rows) {
+QuantisedRows LinearScratch::Reserve(LinearFormat format, int64_t rows, int32_t inputs, int32_t panel_rows) {
+  const int32_t blocks = BlocksOf(format, inputs);
   const int64_t panels = (rows + panel_rows - 1) / panel_rows;
-  const size_t entries = static_cast<size_t>(panels * panel_rows * BlocksOf(inputs));
+  const size_t entries = static_cast<size_t>(panels * panel_rows * blocks);
+  const size_t codes = entries * static_cast<size_t>(BlockInputs(format));
+  if (codes > codes_.size()) codes_.resize(codes);
   if (entries > offsets_.size()) {
-    codes_.resize(entries * kBlockInputs);
     floats_.resize(entries * 2);
     offsets_.resize(entries);
   }
-  return {codes_.data(), floats_.data(), floats_.data() + entries, offsets_.data(), BlocksOf(inputs), panel_rows};
+  return {codes_.data(), floats_.data(), floats_.data() + entries, offsets_.data(),
+          blocks,        panel_rows,     BlockInputs(format)};
 }
 
 Status CheckLinearWeights(const LinearWeights& weights) {
@@ -283,7 +292,7 @@ Status Linear(const LinearArgs& args, const LinearMath& math, const ParallelFor&
   // As even as can be: a panel of one row costs almost as much as one of three.
   const int64_t panels = (row_count + math.max_panel_rows - 1) / math.max_panel_rows;
   const int32_t panel_rows = static_cast<int32_t>((row_count + panels - 1) / panels);
-  const QuantisedRows rows = scratch->Reserve(row_count, weights.inputs, panel_rows);
+  const QuantisedRows rows = scratch->Reserve(weights.format, row_count, weights.inputs, panel_rows);
   Product product(args, math, rows, row_count);
   parallel_for(static_cast<size_t>(product.TaskCount()),
                [&](size_t task) { product.RunTask(static_cast<int64_t>(task)); });

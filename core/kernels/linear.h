@@ -22,8 +22,9 @@ struct LinearWeights {
   std::span<const float> bias;      // [outputs], or empty
   bool is_gated = false;            // Whether the input holds gates and ups instead of activations, see Linear.
   std::span<const float> norm_weight =
-      {};                // [inputs] if the input's RMSNorm is multiplied, else empty. Not with gates.
-  float epsilon = 0.0F;  // Of that norm.
+      {};                 // [inputs] if the input's RMSNorm is multiplied, else empty. Not with gates.
+  float epsilon = 0.0F;   // Of that norm.
+  bool has_gelu = false;  // Whether outputs go through GELU (with erf) before the residual is added.
 };
 
 // Floats in one row of the input.
@@ -35,7 +36,7 @@ inline int64_t InputWidth(const LinearWeights& weights) {
 class LinearScratch {
  public:
   // Room for `rows` rows of `inputs` activations in panels of `panel_rows`, with unspecified content.
-  QuantisedRows Reserve(int64_t rows, int32_t inputs, int32_t panel_rows);
+  QuantisedRows Reserve(LinearFormat format, int64_t rows, int32_t inputs, int32_t panel_rows);
 
  private:
   std::vector<int8_t> codes_;
@@ -54,10 +55,11 @@ struct LinearArgs {
 // computed.
 Status CheckLinearWeights(const LinearWeights& weights);
 
-// output[r] = weights * 8-bit(input[r]) + bias + residual[r], where 8-bit() rounds blocks of 32 activations to scale *
-// code (docs/contracts.md section 2). Gated: the activations are silu(gate) * up, with the row's gates before its ups.
-// With a norm: they are the row's RMSNorm. A row's bits do not depend on the other rows. kInvalidArgument, with nothing
-// written, if the lengths do not fit together; the weights have been checked before, by CheckLinearWeights.
+// output[r] = gelu(weights * 8-bit(input[r]) + bias) + residual[r], where 8-bit() rounds blocks of activations to scale
+// * code (docs/contracts.md section 2) and gelu() is there if the weights say so. Gated: the activations are silu(gate)
+// * up, with the row's gates before its ups. With a norm: they are the row's RMSNorm. A row's bits do not depend on the
+// other rows. kInvalidArgument, with nothing written, if the lengths do not fit together; the weights have been checked
+// before, by CheckLinearWeights.
 Status Linear(const LinearArgs& args, const LinearMath& math, const ParallelFor& parallel_for, LinearScratch* scratch);
 
 }  // namespace naiad

@@ -15,10 +15,10 @@ namespace naiad {
 
 inline constexpr int32_t kMaxTiles = 2;  // Tiles that one call multiplies.
 
-// Rows of activations in 8 bits, cut into blocks of 32 as the weights are: activation = scale * code. Rows lie in
+// Rows of activations in 8 bits, cut into blocks as the weights are: activation = scale * code. Rows lie in
 // panels of panel_rows, of which the last may lack some: block after block, in each the rows of the panel. So block b
 // of row r is entry (r / panel_rows * blocks + b) * panel_rows + r % panel_rows; an entry is one element of each of the
-// last three arrays and 32 codes.
+// last three arrays and block_inputs codes.
 struct QuantisedRows {
   int8_t* codes = nullptr;  // -127 .. 127
   float* scales = nullptr;
@@ -26,6 +26,7 @@ struct QuantisedRows {
   int32_t* offsets = nullptr;  // -128 * sum of the block's codes: undoes the 128 in 8-bit weights.
   int32_t blocks = 0;
   int32_t panel_rows = 1;
+  int32_t block_inputs = kBlockInputs;  // Or kWideBlockInputs.
 };
 
 // RMSNorm of a row of activations.
@@ -43,6 +44,7 @@ struct LinearTiles {
   QuantisedRows rows;  // From the start of a panel on.
   int32_t row_count = 0;
   const float* bias = nullptr;      // [columns], or null.
+  bool has_gelu = false;            // Whether outputs go through GELU (gelu_constants.h) after the bias.
   const float* residual = nullptr;  // Added to the output, beside which it lies in the same way; or null.
   float* output = nullptr;          // output[r * output_stride + c]
   ptrdiff_t output_stride = 0;
@@ -68,6 +70,7 @@ struct LinearMath {
 
   void (*multiply_int4)(const LinearTiles& tiles);
   void (*multiply_int8)(const LinearTiles& tiles);
+  void (*multiply_int8_wide)(const LinearTiles& tiles);
 };
 
 const LinearMath& LinearMathFor(SimdLevel level);
@@ -82,11 +85,12 @@ const LinearMath& Avx512LinearMath();
 // The rows from `first` to the end of its panel, if it is not the first of its panel; else all from there on.
 static inline QuantisedRows RowsFrom(const QuantisedRows& rows, ptrdiff_t first) {
   const ptrdiff_t skipped = first / rows.panel_rows * rows.panel_rows * rows.blocks + first % rows.panel_rows;
-  return {rows.codes + skipped * kBlockInputs,
+  return {rows.codes + skipped * rows.block_inputs,
           rows.scales + skipped,
           rows.sums + skipped,
           rows.offsets + skipped,
           rows.blocks,
-          rows.panel_rows};
+          rows.panel_rows,
+          rows.block_inputs};
 }
 }  // namespace naiad

@@ -7,6 +7,7 @@
 #include <limits>
 #include <utility>
 
+#include "kernels/gelu_constants.h"
 #include "kernels/linear_math.h"
 #include "kernels/quantised_row.h"
 #include "kernels/silu_constants.h"
@@ -60,14 +61,18 @@ template <LinearFormat kFormat, int kRows>
     });
     Unroll<kRows>([&](auto r) { sums[r] = _mm256_madd_epi16(sums[r], ones); });
   } else {
-    Unroll<8>([&](auto v) {
-      const __m256i weights = _mm256_xor_si256(LoadBytes(block + v * kVectorBytes), _mm256_set1_epi8(-128));
-      const __m256i magnitudes = _mm256_abs_epi8(weights);  // -128 becomes 128, unsigned.
-      Unroll<kRows>([&](auto r) {
-        const __m256i signs = _mm256_sign_epi8(BroadcastCodes(codes + r * kBlockInputs + 4 * v), weights);
-        sums[r] = _mm256_add_epi32(sums[r], _mm256_madd_epi16(_mm256_maddubs_epi16(magnitudes, signs), ones));
+    for (int32_t first = 0; first < BlockInputs(kFormat); first += kBlockInputs) {
+      const uint8_t* const vectors = block + first / 4 * kVectorBytes;
+      Unroll<8>([&](auto v) {
+        const __m256i weights = _mm256_xor_si256(LoadBytes(vectors + v * kVectorBytes), _mm256_set1_epi8(-128));
+        const __m256i magnitudes = _mm256_abs_epi8(weights);  // -128 becomes 128, unsigned.
+        Unroll<kRows>([&](auto r) {
+          const int8_t* const four = codes + r * BlockInputs(kFormat) + first + 4 * v;
+          const __m256i signs = _mm256_sign_epi8(BroadcastCodes(four), weights);
+          sums[r] = _mm256_add_epi32(sums[r], _mm256_madd_epi16(_mm256_maddubs_epi16(magnitudes, signs), ones));
+        });
       });
-    });
+    }
   }
 }
 
@@ -90,6 +95,17 @@ Prefetch PrefetchOf(const LinearTiles& tiles, int32_t first_row, int32_t first_c
   return {tiles.next_packed + pass * bytes * tiles.rows.blocks, bytes};
 }
 
+__m256 Gelu(__m256 x) {
+  const __m256 t = _mm256_fmadd_ps(_mm256_mul_ps(x, x), _mm256_set1_ps(kGeluScale), _mm256_set1_ps(-1.0F));
+  __m256 p = _mm256_setzero_ps();
+  for (const float coefficient : kGeluPolynomial) p = _mm256_fmadd_ps(p, t, _mm256_set1_ps(coefficient));
+  __m256 phi = _mm256_fmadd_ps(x, p, _mm256_set1_ps(0.5F));
+  const __m256 high = _mm256_cmp_ps(x, _mm256_set1_ps(kGeluLimit), _CMP_GE_OQ);
+  const __m256 low = _mm256_cmp_ps(x, _mm256_set1_ps(-kGeluLimit), _CMP_LE_OQ);
+  phi = _mm256_blendv_ps(phi, _mm256_set1_ps(1.0F), high);
+  return _mm256_mul_ps(x, _mm256_andnot_ps(low, phi));
+}
+
 // One panel of kRows rows, the first of which is `first_row`; eight outputs from column `first_column` on.
 template <LinearFormat kFormat, int kRows>
 void MultiplyPanel(const LinearTiles& tiles, int32_t first_row, int32_t first_column) {
@@ -108,9 +124,10 @@ void MultiplyPanel(const LinearTiles& tiles, int32_t first_row, int32_t first_co
     prefetch.at += prefetch.bytes;
     __m256i sums[kRows];
     SumCodes<kFormat, kRows>(block + 4 * column, codes, sums);
-    const uint8_t* const halves =
-        block + (kFormat == LinearFormat::kInt8 ? kInt8CodeBytes : kInt4CodeBytes) + 2 * column;
-    const __m256 scales = LoadHalves(halves);
+    const uint8_t* const halves = block + CodeBytes(kFormat) + 2 * column;
+    const __m256 scales = kFormat == LinearFormat::kInt8Wide
+                              ? _mm256_loadu_ps(reinterpret_cast<const float*>(halves + 2 * column))
+                              : LoadHalves(halves);
     Unroll<kRows>([&](auto r) {
       const __m256 products = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[r]), _mm256_set1_ps(rows.scales[entry + r]));
       outputs[r] = _mm256_fmadd_ps(products, scales, outputs[r]);
@@ -121,7 +138,7 @@ void MultiplyPanel(const LinearTiles& tiles, int32_t first_row, int32_t first_co
           [&](auto r) { outputs[r] = _mm256_fmadd_ps(_mm256_set1_ps(rows.sums[entry + r]), minimums, outputs[r]); });
     }
     block += BlockBytes(kFormat);
-    codes += ptrdiff_t{rows.panel_rows} * kBlockInputs;
+    codes += ptrdiff_t{rows.panel_rows} * BlockInputs(kFormat);
   }
   const __m256i columns = LaneMask(tiles.columns - first_column);
   Unroll<kRows>([&](auto r) {
@@ -129,6 +146,7 @@ void MultiplyPanel(const LinearTiles& tiles, int32_t first_row, int32_t first_co
     if (tiles.bias != nullptr) {
       output = _mm256_add_ps(output, _mm256_maskload_ps(tiles.bias + first_column, columns));
     }
+    if (tiles.has_gelu) output = Gelu(output);
     const ptrdiff_t at = (first_row + r) * tiles.output_stride + first_column;
     if (tiles.residual != nullptr) {
       output = _mm256_add_ps(output, _mm256_maskload_ps(tiles.residual + at, columns));
@@ -196,40 +214,50 @@ __m256i PackBytes(const __m256i* v) {
 }
 
 // `load(first)` gives activations first .. first+7, with zeros for those that the row lacks.
-template <typename Load>
-[[gnu::always_inline]] inline void QuantiseBlocks(const Load& load, float factor, const QuantisedRows& row) {
+template <int kBlock, typename Load>
+[[gnu::always_inline]] inline void QuantiseBlocksOf(const Load& load, float factor, const QuantisedRows& row) {
+  constexpr int kVectors = kBlock / kLanes;
   const __m256 sign = _mm256_set1_ps(-0.0F);
   const __m256 infinity = _mm256_set1_ps(std::numeric_limits<float>::infinity());
   for (int32_t block = 0; block < row.blocks; ++block) {
-    const int32_t first = block * kBlockInputs;
     const ptrdiff_t entry = ptrdiff_t{block} * row.panel_rows;
-    __m256 values[4];
+    alignas(32) __m256 values[kVectors];
     __m256 magnitudes = _mm256_setzero_ps();
     __m256 infinite = _mm256_setzero_ps();  // Lanes in which there was an infinity or a NaN.
-    Unroll<4>([&](auto v) {
-      values[v] = load(first + v * kLanes);
+    Unroll<kVectors>([&](auto v) {
+      values[v] = load(block * kBlock + v * kLanes);
       const __m256 magnitude = _mm256_andnot_ps(sign, values[v]);
       infinite = _mm256_or_ps(infinite, _mm256_cmp_ps(magnitude, infinity, _CMP_NLT_UQ));
       magnitudes = _mm256_max_ps(magnitudes, magnitude);
     });
     const bool finite = _mm256_movemask_ps(infinite) == 0;
     const float magnitude = finite ? HorizontalMax(magnitudes) : 0.0F;
+    const bool some = magnitude >= kSmallestMagnitude;
+    const __m256 inverse = _mm256_set1_ps(some ? kMaxQuantised / magnitude : 0.0F);
+    const __m256i all = _mm256_set1_epi32(some ? -1 : 0);  // Whether codes are kept: an infinity gives none.
+    __m256i* const codes = reinterpret_cast<__m256i*>(row.codes + entry * kBlock);
+    __m256i sums = _mm256_setzero_si256();
+    Unroll<kVectors / 4>([&](auto four) {
+      __m256i integers[4];
+      Unroll<4>([&](auto v) {
+        integers[v] = _mm256_and_si256(all, _mm256_cvtps_epi32(_mm256_mul_ps(values[4 * four + v], inverse)));
+        sums = _mm256_add_epi32(sums, integers[v]);
+      });
+      _mm256_storeu_si256(codes + four, PackBytes(integers));
+    });
+    const int32_t sum = HorizontalSum(sums);
     float scale = finite ? 0.0F : std::numeric_limits<float>::quiet_NaN();
-    int32_t sum = 0;
-    __m256i bytes = _mm256_setzero_si256();
-    if (magnitude >= kSmallestMagnitude) {
-      const __m256 inverse = _mm256_set1_ps(kMaxQuantised / magnitude);
-      __m256i codes[4];
-      Unroll<4>([&](auto v) { codes[v] = _mm256_cvtps_epi32(_mm256_mul_ps(values[v], inverse)); });
-      sum = HorizontalSum(_mm256_add_epi32(_mm256_add_epi32(codes[0], codes[1]), _mm256_add_epi32(codes[2], codes[3])));
-      bytes = PackBytes(codes);
-      scale = magnitude / kMaxQuantised * factor;
-    }
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(row.codes + entry * kBlockInputs), bytes);
+    if (some) scale = magnitude / kMaxQuantised * factor;
     row.scales[entry] = scale;
     row.sums[entry] = scale * static_cast<float>(sum);
     row.offsets[entry] = -128 * sum;
   }
+}
+
+template <typename Load>
+[[gnu::always_inline]] inline void QuantiseBlocks(const Load& load, float factor, const QuantisedRows& row) {
+  row.block_inputs == kWideBlockInputs ? QuantiseBlocksOf<kWideBlockInputs>(load, factor, row)
+                                       : QuantiseBlocksOf<kBlockInputs>(load, factor, row);
 }
 
 void QuantiseRow(const float* from, int32_t inputs, float factor, const QuantisedRows& row) {
@@ -278,7 +306,8 @@ const LinearMath& Avx2LinearMath() {
                                     QuantiseGatedRow,
                                     QuantiseNormalisedRow,
                                     Multiply<LinearFormat::kInt4>,
-                                    Multiply<LinearFormat::kInt8>};
+                                    Multiply<LinearFormat::kInt8>,
+                                    Multiply<LinearFormat::kInt8Wide>};
   return kMath;
 }
 

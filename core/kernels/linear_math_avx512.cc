@@ -7,6 +7,7 @@
 #include <limits>
 #include <utility>
 
+#include "kernels/gelu_constants.h"
 #include "kernels/linear_math.h"
 #include "kernels/quantised_row.h"
 #include "kernels/silu_constants.h"
@@ -43,7 +44,7 @@ template <LinearFormat kFormat, int kRows, int kTiles>
                                             __m512i* sums) {
   const auto add = [&](const __m512i* weights, int32_t input) __attribute__((always_inline)) {
     Unroll<kRows>([&](auto r) {
-      const __m512i four = BroadcastCodes(codes + r * kBlockInputs + input);
+      const __m512i four = BroadcastCodes(codes + r * BlockInputs(kFormat) + input);
       Unroll<kTiles>(
           [&](auto t) { sums[r * kTiles + t] = _mm512_dpbusd_epi32(sums[r * kTiles + t], weights[t], four); });
     });
@@ -62,10 +63,13 @@ template <LinearFormat kFormat, int kRows, int kTiles>
       add(weights, 16 + 4 * v);
     });
   } else {
-    Unroll<8>([&](auto v) {
-      Unroll<kTiles>([&](auto t) { weights[t] = _mm512_loadu_si512(block + t * tile_bytes + v * kVectorBytes); });
-      add(weights, 4 * v);
-    });
+    for (int32_t first = 0; first < BlockInputs(kFormat); first += kBlockInputs) {
+      const uint8_t* const vectors = block + first / 4 * kVectorBytes;
+      Unroll<8>([&](auto v) {
+        Unroll<kTiles>([&](auto t) { weights[t] = _mm512_loadu_si512(vectors + t * tile_bytes + v * kVectorBytes); });
+        add(weights, first + 4 * v);
+      });
+    }
   }
 }
 
@@ -73,9 +77,12 @@ template <LinearFormat kFormat, int kRows, int kTiles>
 template <LinearFormat kFormat, int kRows, int kTiles>
 [[gnu::always_inline]] inline void AddBlock(const uint8_t* block, ptrdiff_t tile_bytes, const QuantisedRows& rows,
                                             ptrdiff_t entry, const __m512i* sums, __m512* outputs) {
-  const uint8_t* const halves = block + (kFormat == LinearFormat::kInt8 ? kInt8CodeBytes : kInt4CodeBytes);
+  const uint8_t* const scales = block + CodeBytes(kFormat);
   __m512 weights[kTiles];
-  Unroll<kTiles>([&](auto t) { weights[t] = LoadHalves(halves + t * tile_bytes); });
+  Unroll<kTiles>([&](auto t) {
+    weights[t] = kFormat == LinearFormat::kInt8Wide ? _mm512_loadu_ps(scales + t * tile_bytes)
+                                                    : LoadHalves(scales + t * tile_bytes);
+  });
   Unroll<kRows>([&](auto r) {
     const __m512 scale = _mm512_set1_ps(rows.scales[entry + r]);
     Unroll<kTiles>([&](auto t) {
@@ -84,7 +91,7 @@ template <LinearFormat kFormat, int kRows, int kTiles>
     });
   });
   if constexpr (kFormat == LinearFormat::kInt4) {
-    Unroll<kTiles>([&](auto t) { weights[t] = LoadHalves(halves + kTileHalfBytes + t * tile_bytes); });
+    Unroll<kTiles>([&](auto t) { weights[t] = LoadHalves(scales + kTileHalfBytes + t * tile_bytes); });
     Unroll<kRows>([&](auto r) {
       const __m512 sum = _mm512_set1_ps(rows.sums[entry + r]);
       Unroll<kTiles>(
@@ -132,6 +139,17 @@ void PrefetchResidual(const LinearTiles& tiles, int32_t first_row) {
   }
 }
 
+__m512 Gelu(__m512 x) {
+  const __m512 limit = _mm512_set1_ps(kGeluLimit);
+  const __m512 t = _mm512_fmadd_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(kGeluScale), _mm512_set1_ps(-1.0F));
+  __m512 p = _mm512_setzero_ps();
+  for (const float coefficient : kGeluPolynomial) p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(coefficient));
+  __m512 phi = _mm512_fmadd_ps(x, p, _mm512_set1_ps(0.5F));
+  phi = _mm512_mask_mov_ps(phi, _mm512_cmp_ps_mask(x, limit, _CMP_GE_OQ), _mm512_set1_ps(1.0F));
+  const __mmask16 low = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-kGeluLimit), _CMP_LE_OQ);
+  return _mm512_mul_ps(x, _mm512_mask_mov_ps(phi, low, _mm512_setzero_ps()));
+}
+
 // One panel of kRows rows, the first of which is `first_row`.
 template <LinearFormat kFormat, int kRows, int kTiles>
 void MultiplyPanel(const LinearTiles& tiles, int32_t first_row) {
@@ -148,12 +166,12 @@ void MultiplyPanel(const LinearTiles& tiles, int32_t first_row) {
     __m512i sums[kRows * kTiles];
     Unroll<kRows * kTiles>([&](auto i) {
       sums[i] =
-          kFormat == LinearFormat::kInt8 ? _mm512_set1_epi32(rows.offsets[entry + i / kTiles]) : _mm512_setzero_si512();
+          kFormat == LinearFormat::kInt4 ? _mm512_setzero_si512() : _mm512_set1_epi32(rows.offsets[entry + i / kTiles]);
     });
     AddCodes<kFormat, kRows, kTiles>(block, tiles.tile_bytes, codes, sums);
     AddBlock<kFormat, kRows, kTiles>(block, tiles.tile_bytes, rows, entry, sums, outputs);
     block += BlockBytes(kFormat);
-    codes += ptrdiff_t{rows.panel_rows} * kBlockInputs;
+    codes += ptrdiff_t{rows.panel_rows} * BlockInputs(kFormat);
   }
   Unroll<kTiles>([&](auto t) {
     const __mmask16 columns = FirstLanes(tiles.columns - t * kTileOutputs);
@@ -162,6 +180,7 @@ void MultiplyPanel(const LinearTiles& tiles, int32_t first_row) {
       if (tiles.bias != nullptr) {
         output = _mm512_add_ps(output, _mm512_maskz_loadu_ps(columns, tiles.bias + t * kTileOutputs));
       }
+      if (tiles.has_gelu) output = Gelu(output);
       const ptrdiff_t at = (first_row + r) * tiles.output_stride + t * kTileOutputs;
       if (tiles.residual != nullptr) {
         output = _mm512_add_ps(output, _mm512_maskz_loadu_ps(columns, tiles.residual + at));
@@ -229,34 +248,47 @@ __m512 LoadFloats(const float* from, int32_t count, int32_t first) {
 }
 
 // `load(first)` gives activations first .. first+15, with zeros for those that the row lacks.
-template <typename Load>
-[[gnu::always_inline]] inline void QuantiseBlocks(const Load& load, float factor, const QuantisedRows& row) {
+template <int kBlock, typename Load>
+[[gnu::always_inline]] inline void QuantiseBlocksOf(const Load& load, float factor, const QuantisedRows& row) {
+  constexpr int kVectors = kBlock / kLanes;
   const __m512 infinity = _mm512_set1_ps(std::numeric_limits<float>::infinity());
   for (int32_t block = 0; block < row.blocks; ++block) {
-    const int32_t first = block * kBlockInputs;
     const ptrdiff_t entry = ptrdiff_t{block} * row.panel_rows;
-    const __m512 low = load(first);
-    const __m512 high = load(first + kLanes);
-    const __m512 magnitudes = _mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high));
-    const bool finite = _mm512_cmp_ps_mask(_mm512_abs_ps(low), infinity, _CMP_NLT_UQ) == 0 &&
-                        _mm512_cmp_ps_mask(_mm512_abs_ps(high), infinity, _CMP_NLT_UQ) == 0;
+    __m512 values[kVectors];
+    __m512 magnitudes = _mm512_setzero_ps();
+    __mmask16 infinite = 0;  // Lanes in which there was an infinity or a NaN.
+    Unroll<kVectors>([&](auto v) {
+      values[v] = load(block * kBlock + v * kLanes);
+      const __m512 magnitude = _mm512_abs_ps(values[v]);
+      infinite = _kor_mask16(infinite, _mm512_cmp_ps_mask(magnitude, infinity, _CMP_NLT_UQ));
+      magnitudes = _mm512_max_ps(magnitudes, magnitude);
+    });
+    const bool finite = infinite == 0;
     const float magnitude = _mm512_reduce_max_ps(magnitudes);
     const bool some = finite && magnitude >= kSmallestMagnitude;
     const __m512 inverse = _mm512_set1_ps(some ? kMaxQuantised / magnitude : 0.0F);
     // An infinity times 0 is a NaN, which converts to the least integer; so nothing is multiplied then.
     const __mmask16 all = some ? 0xffff : 0;
-    const __m512i low_codes = _mm512_maskz_cvtps_epi32(all, _mm512_mul_ps(low, inverse));
-    const __m512i high_codes = _mm512_maskz_cvtps_epi32(all, _mm512_mul_ps(high, inverse));
-    __m128i* const codes = reinterpret_cast<__m128i*>(row.codes + entry * kBlockInputs);
-    _mm_storeu_si128(codes, _mm512_cvtepi32_epi8(low_codes));
-    _mm_storeu_si128(codes + 1, _mm512_cvtepi32_epi8(high_codes));
-    const int32_t sum = _mm512_reduce_add_epi32(_mm512_add_epi32(low_codes, high_codes));
+    int8_t* const codes = row.codes + entry * kBlock;
+    __m512i sums = _mm512_setzero_si512();
+    Unroll<kVectors>([&](auto v) {
+      const __m512i integers = _mm512_maskz_cvtps_epi32(all, _mm512_mul_ps(values[v], inverse));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + v * kLanes), _mm512_cvtepi32_epi8(integers));
+      sums = _mm512_add_epi32(sums, integers);
+    });
+    const int32_t sum = _mm512_reduce_add_epi32(sums);
     float scale = finite ? 0.0F : std::numeric_limits<float>::quiet_NaN();
     if (some) scale = magnitude / kMaxQuantised * factor;
     row.scales[entry] = scale;
     row.sums[entry] = scale * static_cast<float>(sum);
     row.offsets[entry] = -128 * sum;
   }
+}
+
+template <typename Load>
+[[gnu::always_inline]] inline void QuantiseBlocks(const Load& load, float factor, const QuantisedRows& row) {
+  row.block_inputs == kWideBlockInputs ? QuantiseBlocksOf<kWideBlockInputs>(load, factor, row)
+                                       : QuantiseBlocksOf<kBlockInputs>(load, factor, row);
 }
 
 void QuantiseRow(const float* from, int32_t inputs, float factor, const QuantisedRows& row) {
@@ -307,7 +339,8 @@ const LinearMath& Avx512LinearMath() {
                                     QuantiseGatedRow,
                                     QuantiseNormalisedRow,
                                     Multiply<LinearFormat::kInt4>,
-                                    Multiply<LinearFormat::kInt8>};
+                                    Multiply<LinearFormat::kInt8>,
+                                    Multiply<LinearFormat::kInt8Wide>};
   return kMath;
 }
 

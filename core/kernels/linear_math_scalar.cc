@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/gelu_constants.h"
 #include "kernels/linear_math.h"
 #include "kernels/quantised_row.h"
 #include "kernels/silu_constants.h"
@@ -40,8 +41,8 @@ float Silu(float x) {
 
 void QuantiseBlock(const float* from, int32_t count, float factor, int32_t block, const QuantisedRows& row) {
   const ptrdiff_t entry = ptrdiff_t{block} * row.panel_rows;
-  int8_t* const codes = row.codes + entry * kBlockInputs;
-  std::memset(codes, 0, kBlockInputs);
+  int8_t* const codes = row.codes + entry * row.block_inputs;
+  std::memset(codes, 0, static_cast<size_t>(row.block_inputs));
   float magnitude = 0.0F;
   bool finite = true;
   for (int32_t i = 0; i < count; ++i) {
@@ -65,16 +66,16 @@ void QuantiseBlock(const float* from, int32_t count, float factor, int32_t block
 
 void QuantiseRow(const float* from, int32_t inputs, float factor, const QuantisedRows& row) {
   for (int32_t block = 0; block < row.blocks; ++block) {
-    const int32_t first = block * kBlockInputs;
-    QuantiseBlock(from + first, std::min(kBlockInputs, inputs - first), factor, block, row);
+    const int32_t first = block * row.block_inputs;
+    QuantiseBlock(from + first, std::min(row.block_inputs, inputs - first), factor, block, row);
   }
 }
 
 void QuantiseGatedRow(const float* from, int32_t inputs, float factor, const QuantisedRows& row) {
   for (int32_t block = 0; block < row.blocks; ++block) {
-    const int32_t first = block * kBlockInputs;
-    const int32_t count = std::min(kBlockInputs, inputs - first);
-    float values[kBlockInputs];
+    const int32_t first = block * row.block_inputs;
+    const int32_t count = std::min(row.block_inputs, inputs - first);
+    float values[kWideBlockInputs];
     for (int32_t i = 0; i < count; ++i) values[i] = Silu(from[first + i]) * from[inputs + first + i];
     QuantiseBlock(values, count, factor, block, row);
   }
@@ -93,9 +94,9 @@ void QuantiseNormalisedRow(const float* from, const RmsNorm& norm, int32_t input
                            const QuantisedRows& row) {
   const float inverse = InverseRootMeanSquare(from, inputs, norm.epsilon);
   for (int32_t block = 0; block < row.blocks; ++block) {
-    const int32_t first = block * kBlockInputs;
-    const int32_t count = std::min(kBlockInputs, inputs - first);
-    float values[kBlockInputs];
+    const int32_t first = block * row.block_inputs;
+    const int32_t count = std::min(row.block_inputs, inputs - first);
+    float values[kWideBlockInputs];
     for (int32_t i = 0; i < count; ++i) values[i] = from[first + i] * inverse * norm.weight[first + i];
     QuantiseBlock(values, count, factor, block, row);
   }
@@ -111,18 +112,35 @@ int32_t Int8Code(const uint8_t* block, int32_t column, int32_t input) {
 }
 
 template <LinearFormat kFormat>
+float ScaleAt(const uint8_t* scales, int32_t column) {
+  if constexpr (kFormat != LinearFormat::kInt8Wide) return HalfToFloat(scales + 2 * column);
+  float scale = 0.0F;
+  std::memcpy(&scale, scales + 4 * column, sizeof(scale));
+  return scale;
+}
+
+float Gelu(float x) {
+  if (x >= kGeluLimit) return x;
+  if (x <= -kGeluLimit) return x * 0.0F;
+  const float t = std::fma(x * x, kGeluScale, -1.0F);
+  float p = 0.0F;
+  for (const float coefficient : kGeluPolynomial) p = std::fma(p, t, coefficient);
+  return x * std::fma(x, p, 0.5F);
+}
+
+template <LinearFormat kFormat>
 float Output(const uint8_t* packed, const QuantisedRows& row, int32_t column) {
   float output = 0.0F;
   for (int32_t b = 0; b < row.blocks; ++b) {
     const uint8_t* const block = packed + ptrdiff_t{b} * BlockBytes(kFormat);
     const ptrdiff_t entry = ptrdiff_t{b} * row.panel_rows;
-    const int8_t* const codes = row.codes + entry * kBlockInputs;
-    int32_t sum = kFormat == LinearFormat::kInt8 ? row.offsets[entry] : 0;
-    for (int32_t i = 0; i < kBlockInputs; ++i) {
-      sum += codes[i] * (kFormat == LinearFormat::kInt8 ? Int8Code(block, column, i) : Int4Code(block, column, i));
+    const int8_t* const codes = row.codes + entry * row.block_inputs;
+    int32_t sum = kFormat == LinearFormat::kInt4 ? 0 : row.offsets[entry];
+    for (int32_t i = 0; i < BlockInputs(kFormat); ++i) {
+      sum += codes[i] * (kFormat == LinearFormat::kInt4 ? Int4Code(block, column, i) : Int8Code(block, column, i));
     }
-    const uint8_t* const scales = block + (kFormat == LinearFormat::kInt8 ? kInt8CodeBytes : kInt4CodeBytes);
-    output = std::fma(static_cast<float>(sum) * row.scales[entry], HalfToFloat(scales + 2 * column), output);
+    const uint8_t* const scales = block + CodeBytes(kFormat);
+    output = std::fma(static_cast<float>(sum) * row.scales[entry], ScaleAt<kFormat>(scales, column), output);
     if (kFormat == LinearFormat::kInt4) {
       output = std::fma(row.sums[entry], HalfToFloat(scales + kTileHalfBytes + 2 * column), output);
     }
@@ -137,6 +155,7 @@ void Multiply(const LinearTiles& tiles) {
       const uint8_t* const packed = tiles.packed + c / kTileOutputs * tiles.tile_bytes;
       float output = Output<kFormat>(packed, RowsFrom(tiles.rows, r), c % kTileOutputs);
       if (tiles.bias != nullptr) output += tiles.bias[c];
+      if (tiles.has_gelu) output = Gelu(output);
       if (tiles.residual != nullptr) output += tiles.residual[r * tiles.output_stride + c];
       tiles.output[r * tiles.output_stride + c] = output;
     }
@@ -151,7 +170,8 @@ const LinearMath& ScalarLinearMath() {
                                     QuantiseGatedRow,
                                     QuantiseNormalisedRow,
                                     Multiply<LinearFormat::kInt4>,
-                                    Multiply<LinearFormat::kInt8>};
+                                    Multiply<LinearFormat::kInt8>,
+                                    Multiply<LinearFormat::kInt8Wide>};
   return kMath;
 }
 

@@ -46,11 +46,13 @@ AttentionLayer ReadAttentionLayer(const Ort::ConstKernelInfo& info) {
   return layer;
 }
 
-const AttentionMath& AttentionMathForThisProcess() {
+SimdLevel SimdLevelForThisProcess() {
   SimdLevel level = SimdLevel::kScalar;
   ThrowIfFailed(ChooseSimdLevelFromEnvironment(&level));
-  return AttentionMathFor(level);
+  return level;
 }
+
+const AttentionMath& AttentionMathForThisProcess() { return AttentionMathFor(SimdLevelForThisProcess()); }
 
 ParallelFor SessionThreads(OrtKernelContext* context) {
   return [context](size_t count, const Task& task) {

@@ -23,6 +23,9 @@ void ThrowIfFailed(const Status& status);
 // only the tensors tell it. Throws Ort::Exception.
 AttentionLayer ReadAttentionLayer(const Ort::ConstKernelInfo& info);
 
+// What the kernels use of this machine. Throws Ort::Exception if NAIAD_SIMD_LEVEL asks for something else than it has.
+SimdLevel SimdLevelForThisProcess();
+
 // The inner loops for this machine. Throws Ort::Exception if NAIAD_SIMD_LEVEL asks for something else than it has.
 const AttentionMath& AttentionMathForThisProcess();
 

@@ -19,16 +19,27 @@ int32_t ReadSize(const Ort::ConstKernelInfo& info, const char* name) {
   return static_cast<int32_t>(value < 0 || value > INT32_MAX ? 0 : value);
 }
 
+int64_t ReadOptional(const Ort::ConstKernelInfo& info, const char* name, int64_t otherwise) {
+  int64_t value = otherwise;
+  const Ort::Status status{Ort::GetApi().KernelInfoGetAttribute_int64(info, name, &value)};
+  return status.IsOK() ? value : otherwise;
+}
+
 LinearFormat ReadFormat(const Ort::ConstKernelInfo& info) {
   const int64_t bits = info.GetAttribute<int64_t>("bits");
   if (bits != 4 && bits != 8) {
     throw Ort::Exception("bits is " + std::to_string(bits) + "; it must be 4 or 8", ORT_INVALID_GRAPH);
   }
-  return bits == 4 ? LinearFormat::kInt4 : LinearFormat::kInt8;
+  const int64_t block = ReadOptional(info, "block", kBlockInputs);
+  if (block != kBlockInputs && !(block == kWideBlockInputs && bits == 8)) {
+    throw Ort::Exception("block is " + std::to_string(block) + "; it must be 32, or with 8 bits 128",
+                         ORT_INVALID_GRAPH);
+  }
+  if (bits == 4) return LinearFormat::kInt4;
+  return block == kWideBlockInputs ? LinearFormat::kInt8Wide : LinearFormat::kInt8;
 }
 
-bool ReadFlag(const Ort::ConstKernelInfo& info, const char* name) {
-  const int64_t value = info.GetAttribute<int64_t>(name);
+bool CheckFlag(const char* name, int64_t value) {
   if (value != 0 && value != 1) {
     throw Ort::Exception(std::string(name) + " is " + std::to_string(value) + "; it must be 0 or 1", ORT_INVALID_GRAPH);
   }
@@ -51,12 +62,6 @@ bool IsGiven(const Ort::ConstKernelInfo& info, size_t index) {
   return info.GetInputCount() > index && !info.GetInputName(index).empty();
 }
 
-const LinearMath& LinearMathForThisProcess() {
-  SimdLevel level = SimdLevel::kScalar;
-  ThrowIfFailed(ChooseSimdLevelFromEnvironment(&level));
-  return LinearMathFor(level);
-}
-
 // Shared by the layers that a thread runs, one after the other; several sessions may run the same kernel at once.
 LinearScratch& ScratchOfThisThread() {
   static thread_local LinearScratch scratch;
@@ -65,13 +70,14 @@ LinearScratch& ScratchOfThisThread() {
 
 }  // namespace
 
-LinearOrtKernel::LinearOrtKernel(const OrtKernelInfo* raw_info) : math_(LinearMathForThisProcess()) {
+LinearOrtKernel::LinearOrtKernel(const OrtKernelInfo* raw_info) : math_(LinearMathFor(SimdLevelForThisProcess())) {
   const Ort::ConstKernelInfo info(raw_info);
   weights_.format = ReadFormat(info);
   weights_.inputs = ReadSize(info, "K");
   weights_.outputs = ReadSize(info, "N");
   weights_.factor = info.GetAttribute<float>("factor");
-  weights_.is_gated = ReadFlag(info, "gated");
+  weights_.is_gated = CheckFlag("gated", info.GetAttribute<int64_t>("gated"));
+  weights_.has_gelu = CheckFlag("gelu", ReadOptional(info, "gelu", 0));
   if (!std::isfinite(weights_.factor)) throw Ort::Exception("factor must be finite", ORT_INVALID_GRAPH);
   weights_.packed = ReadConstant<uint8_t>(info, kPacked, "packed");
   if (IsGiven(info, kBias)) weights_.bias = ReadConstant<float>(info, kBias, "bias");

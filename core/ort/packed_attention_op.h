@@ -1,6 +1,7 @@
 // naiad::PackedAttention for ONNX Runtime.
 #pragma once
 
+#include "kernels/packed_attention.h"
 #include "ort/attention_op.h"
 
 namespace naiad {
@@ -12,7 +13,8 @@ class PackedAttentionOrtKernel {
 
  private:
   AttentionLayer layer_;
-  const AttentionMath& math_;
+  const PackedAttentionMath& math_;
+  const AttentionMath& window_math_;
 };
 
 struct PackedAttentionOp : Ort::CustomOpBase<PackedAttentionOp, PackedAttentionOrtKernel, /*WithStatus=*/true> {
@@ -23,6 +25,9 @@ struct PackedAttentionOp : Ort::CustomOpBase<PackedAttentionOp, PackedAttentionO
   size_t GetInputTypeCount() const { return 4; }
   ONNXTensorElementDataType GetInputType(size_t index) const {
     return index < 3 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT : ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
+  }
+  OrtCustomOpInputOutputCharacteristic GetInputCharacteristic(size_t index) const {
+    return index == 1 || index == 2 ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
   }
   size_t GetOutputTypeCount() const { return 1; }
   ONNXTensorElementDataType GetOutputType(size_t) const { return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT; }

@@ -91,6 +91,27 @@ def test_pairs_as_they_are_served_get_the_scores_that_transformers_gives(tmp_pat
     np.testing.assert_allclose(got, expected, atol=1e-4, rtol=0)
 
 
+_WIDE = {"hidden_size": 64, "intermediate_size": 128}
+_SIZES = {"distilbert": {"dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 128}}
+
+
+@pytest.mark.parametrize("model_type", sorted(ENCODERS))
+def test_an_encoder_in_eight_bits_gives_a_text_the_same_bits_in_any_company(tmp_path: Path, model_type: str) -> None:
+    checkpoint = save_tiny(tmp_path / "checkpoint", model_type, "embed", **_SIZES.get(model_type, _WIDE))
+    manifest = _export(tmp_path, checkpoint, weights="int8")
+    assert manifest["quality"]["min_cosine"] >= 0.99
+    graph = tmp_path / "repository" / "tiny" / "1" / "model.onnx"
+    attention = [node for node in onnx.load(graph).graph.node if node.op_type == "PackedAttention"]
+    assert [node.input[1] for node in attention] == ["", ""], "query, key and value are one product"
+    session = open_session(graph, find_ops_library(None))
+    chance = np.random.default_rng(3)
+    texts = [chance.integers(3, VOCABULARY_SIZE, length).tolist() for length in (1, 2, 9, 40, 5, 100, 17)]
+    types = [[0] * len(text) for text in texts] if manifest["encoder"]["uses_token_type_ids"] else None
+    packed = run_encoder(session, texts, types)
+    alone = [run_encoder(session, [text], [types[i]] if types else None) for i, text in enumerate(texts)]
+    np.testing.assert_array_equal(packed, np.concatenate(alone))
+
+
 @pytest.mark.parametrize("model_type", ["bloom", "gptj"])
 def test_a_decoder_whose_attention_cannot_be_replaced_is_refused(tmp_path: Path, model_type: str) -> None:
     sizes = (
@@ -173,6 +194,7 @@ import os, signal, sys
 from pathlib import Path
 from exporters.options import ExportOptions
 from exporters.pipeline import export_checkpoint
+from exporters.runtime import find_ops_library, open_session, run_encoder
 def die(phase, seconds):
     if phase == sys.argv[3] and seconds is None:
         os.kill(os.getpid(), signal.SIGKILL)

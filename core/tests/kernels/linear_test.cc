@@ -23,6 +23,8 @@ struct Layer {
   std::vector<float> residual = {};
 };
 
+constexpr int32_t kFloatBytes = 4;
+
 struct Sizes {
   LinearFormat format;
   int32_t inputs;
@@ -40,10 +42,18 @@ Layer RandomLayer(const Sizes& sizes, uint32_t seed) {
   std::mt19937 random(seed);
   Layer layer;
   const int32_t block_bytes = BlockBytes(sizes.format);
-  const int32_t code_bytes = sizes.format == LinearFormat::kInt4 ? kInt4CodeBytes : kInt8CodeBytes;
+  const int32_t code_bytes = CodeBytes(sizes.format);
   layer.packed.resize(static_cast<size_t>(TilesOf(sizes.outputs) * TileBytes(sizes.format, sizes.inputs)));
   for (size_t at = 0; at < layer.packed.size(); at += static_cast<size_t>(block_bytes)) {
     for (int32_t i = 0; i < code_bytes; ++i) layer.packed[at + static_cast<size_t>(i)] = static_cast<uint8_t>(random());
+    if (sizes.format == LinearFormat::kInt8Wide) {
+      std::uniform_real_distribution<float> scale(0.01F, 0.03F);
+      for (int32_t i = code_bytes; i < block_bytes; i += kFloatBytes) {
+        const float value = scale(random);
+        std::memcpy(layer.packed.data() + at + static_cast<size_t>(i), &value, sizeof(value));
+      }
+      continue;
+    }
     for (int32_t i = code_bytes; i < block_bytes; i += 2) {
       const uint16_t half = RandomHalf(random, i >= code_bytes + kTileHalfBytes);
       std::memcpy(layer.packed.data() + at + static_cast<size_t>(i), &half, sizeof(half));
@@ -79,11 +89,16 @@ double WeightAt(const LinearWeights& weights, int32_t output, int32_t input) {
   const bool is_int4 = weights.format == LinearFormat::kInt4;
   const uint8_t* const block = weights.packed.data() +
                                output / kTileOutputs * TileBytes(weights.format, weights.inputs) +
-                               input / kBlockInputs * BlockBytes(weights.format);
+                               input / BlockInputs(weights.format) * BlockBytes(weights.format);
   const int32_t column = output % kTileOutputs;
-  const int32_t i = input % kBlockInputs;
+  const int32_t i = input % BlockInputs(weights.format);
   const uint8_t byte = block[(is_int4 ? i % 16 : i) / 4 * kVectorBytes + 4 * column + i % 4];
-  const uint8_t* const scales = block + (is_int4 ? kInt4CodeBytes : kInt8CodeBytes);
+  const uint8_t* const scales = block + CodeBytes(weights.format);
+  if (weights.format == LinearFormat::kInt8Wide) {
+    float wide = 0.0F;
+    std::memcpy(&wide, scales + kFloatBytes * column, sizeof(wide));
+    return static_cast<double>(weights.factor) * static_cast<double>(wide) * (byte - 128);
+  }
   const double scale = HalfAt(scales + 2 * column);
   if (!is_int4) return weights.factor * scale * (byte - 128);
   return weights.factor * (scale * (i < 16 ? byte % 16 : byte / 16) + HalfAt(scales + kTileHalfBytes + 2 * column));
@@ -94,7 +109,7 @@ double WeightAt(const LinearWeights& weights, int32_t output, int32_t input) {
 double ErrorAgainstDoubles(const Layer& layer, const std::vector<float>& actual) {
   const LinearWeights& weights = layer.weights;
   LinearScratch scratch;
-  const QuantisedRows row = scratch.Reserve(1, weights.inputs, 1);
+  const QuantisedRows row = scratch.Reserve(weights.format, 1, weights.inputs, 1);
   double error = 0.0;
   for (int32_t r = 0; r < layer.rows; ++r) {
     LinearMathFor(SimdLevel::kScalar).quantise_row(layer.input.data() + r * weights.inputs, weights.inputs, 1.0F, row);
@@ -102,7 +117,7 @@ double ErrorAgainstDoubles(const Layer& layer, const std::vector<float>& actual)
       double sum = static_cast<double>(layer.bias[static_cast<size_t>(n)]);
       double magnitude = std::abs(sum);
       for (int32_t k = 0; k < weights.inputs; ++k) {
-        const double activation = static_cast<double>(row.scales[k / kBlockInputs]) * row.codes[k];
+        const double activation = static_cast<double>(row.scales[k / row.block_inputs]) * row.codes[k];
         sum += activation * WeightAt(weights, n, k);
         magnitude += std::abs(activation * WeightAt(weights, n, k));
       }
@@ -117,14 +132,17 @@ double ErrorAgainstDoubles(const Layer& layer, const std::vector<float>& actual)
 std::vector<double> ToDoubles(const std::vector<float>& values) { return {values.begin(), values.end()}; }
 
 std::string FormatName(const ::testing::TestParamInfo<LinearFormat>& which) {
+  if (which.param == LinearFormat::kInt8Wide) return "Int8Wide";
   return which.param == LinearFormat::kInt4 ? "Int4" : "Int8";
 }
 
 class LinearTest : public ::testing::TestWithParam<LinearFormat> {};
-INSTANTIATE_TEST_SUITE_P(Formats, LinearTest, ::testing::Values(LinearFormat::kInt4, LinearFormat::kInt8), FormatName);
+INSTANTIATE_TEST_SUITE_P(Formats, LinearTest,
+                         ::testing::Values(LinearFormat::kInt4, LinearFormat::kInt8, LinearFormat::kInt8Wide),
+                         FormatName);
 
 TEST_P(LinearTest, ReferenceIsTheProductOfWhatTheCodesStandFor) {
-  for (const int32_t inputs : {1, 31, 32, 33, 100, 576}) {
+  for (const int32_t inputs : {1, 31, 32, 33, 100, 129, 576}) {
     for (const int32_t outputs : {1, 15, 16, 17, 40}) {
       const Layer layer = RandomLayer({GetParam(), inputs, outputs, 3}, static_cast<uint32_t>(inputs * 100 + outputs));
       ASSERT_LT(ErrorAgainstDoubles(layer, Multiply(layer, SimdLevel::kScalar)), 1e-6) << inputs << " x " << outputs;
@@ -135,7 +153,7 @@ TEST_P(LinearTest, ReferenceIsTheProductOfWhatTheCodesStandFor) {
 TEST_P(LinearTest, EveryLevelGivesTheBitsOfTheReferenceForOneToSeventyRows) {
   for (const SimdLevel level : AvailableLevels()) {
     for (int32_t rows = 1; rows <= 70; ++rows) {
-      const int32_t inputs = 1 + rows * 37 % 130;
+      const int32_t inputs = 1 + rows * 37 % 400;
       const int32_t outputs = 1 + rows * 29 % 75;
       const Layer layer = RandomLayer({GetParam(), inputs, outputs, rows}, static_cast<uint32_t>(rows));
       ASSERT_EQ(Multiply(layer, level), Multiply(layer, SimdLevel::kScalar)) << rows << " rows";
@@ -146,10 +164,9 @@ TEST_P(LinearTest, EveryLevelGivesTheBitsOfTheReferenceForOneToSeventyRows) {
 TEST_P(LinearTest, LargestCodesDoNotSaturate) {
   for (const SimdLevel level : AvailableLevels()) {
     for (const uint8_t byte : {uint8_t{0}, uint8_t{255}}) {
-      Layer layer = RandomLayer({GetParam(), 64, 16, 2}, 5);
-      const size_t code_bytes = GetParam() == LinearFormat::kInt4 ? kInt4CodeBytes : kInt8CodeBytes;
-      std::fill_n(layer.packed.begin(), code_bytes, byte);
-      for (size_t i = 0; i < layer.input.size(); ++i) layer.input[i] = i < 64 ? 1.0F : -1.0F;
+      Layer layer = RandomLayer({GetParam(), 128, 16, 2}, 5);
+      std::fill_n(layer.packed.begin(), CodeBytes(GetParam()), byte);
+      for (size_t i = 0; i < layer.input.size(); ++i) layer.input[i] = i < 128 ? 1.0F : -1.0F;
       ASSERT_LT(ErrorAgainstDoubles(layer, Multiply(layer, level)), 1e-6);
     }
   }
@@ -295,10 +312,48 @@ TEST_P(LinearTest, AResidualIsAddedToTheOutputAtEveryLevelForAnyRowsAndColumns) 
   }
 }
 
+TEST_P(LinearTest, GeluComesAfterTheBiasAndBeforeTheResidualInTheSameBitsAtEveryLevel) {
+  for (int32_t rows = 1; rows <= 70; rows += 3) {
+    Layer layer = RandomLayer({GetParam(), 1 + rows * 37 % 300, 1 + rows * 29 % 75, rows}, static_cast<uint32_t>(rows));
+    std::vector<double> expected;
+    for (const float value : Multiply(layer, SimdLevel::kScalar)) {
+      const double x = static_cast<double>(value);
+      expected.push_back(0.5 * x * std::erfc(-x / std::sqrt(2.0)));
+    }
+    std::mt19937 random(10);
+    layer.residual = RandomFloats(random, expected.size());
+    for (size_t i = 0; i < expected.size(); ++i) expected[i] += static_cast<double>(layer.residual[i]);
+    layer.weights.has_gelu = true;
+    const std::vector<float> reference = Multiply(layer, SimdLevel::kScalar);
+    ASSERT_LT(MaxError(reference, expected), 2e-5) << rows << " rows";
+    for (const SimdLevel level : AvailableLevels()) ASSERT_EQ(Multiply(layer, level), reference) << rows << " rows";
+  }
+}
+
+TEST(LinearMathTest, GeluIsNearTheTrueValueEverywhereAndKeepsNans) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  Layer layer = RandomLayer({LinearFormat::kInt8Wide, 1, 20001, 1}, 3);
+  layer.input = {0.0F};  // So that the outputs are the biases.
+  for (size_t i = 0; i < layer.bias.size(); ++i) layer.bias[i] = static_cast<float>(i) * 1e-3F - 10.0F;
+  layer.bias[7] = nan;
+  layer.weights.has_gelu = true;
+  for (const SimdLevel level : AvailableLevels()) {
+    const std::vector<float> output = Multiply(layer, level);
+    for (size_t i = 0; i < output.size(); ++i) {
+      const double x = static_cast<double>(layer.bias[i]);
+      if (i == 7) {
+        ASSERT_TRUE(std::isnan(output[i]));
+      } else {
+        ASSERT_NEAR(static_cast<double>(output[i]), 0.5 * x * std::erfc(-x / std::sqrt(2.0)), 1e-5);
+      }
+    }
+  }
+}
+
 TEST(LinearMathTest, SiluVanishesFarBelowZeroAndIsItsArgumentFarAbove) {
   for (const SimdLevel level : AvailableLevels()) {
     LinearScratch scratch;
-    const QuantisedRows row = scratch.Reserve(1, 3, 1);
+    const QuantisedRows row = scratch.Reserve(LinearFormat::kInt8, 1, 3, 1);
     for (const float gate : {-3e38F, -200.0F, -100.0F}) {
       const std::array<float, 6> input{gate, gate, gate, 1.0F, 1.0F, 1.0F};
       LinearMathFor(level).quantise_gated_row(input.data(), 3, 1.0F, row);
@@ -348,12 +403,12 @@ TEST_P(LinearTest, WrongSizesAreRefusedByName) {
 
 TEST(LinearScratchTest, MemoryIsKeptForLaterCalls) {
   LinearScratch scratch;
-  const QuantisedRows large = scratch.Reserve(64, 576, 6);
-  const QuantisedRows small = scratch.Reserve(1, 100, 1);
+  const QuantisedRows large = scratch.Reserve(LinearFormat::kInt8, 64, 576, 6);
+  const QuantisedRows small = scratch.Reserve(LinearFormat::kInt8Wide, 1, 100, 1);
   EXPECT_EQ(small.codes, large.codes);
   EXPECT_EQ(small.scales, large.scales);
   EXPECT_EQ(small.offsets, large.offsets);
-  EXPECT_EQ(scratch.Reserve(64, 576, 6).codes, large.codes);
+  EXPECT_EQ(scratch.Reserve(LinearFormat::kInt8, 64, 576, 6).codes, large.codes);
 }
 
 }  // namespace

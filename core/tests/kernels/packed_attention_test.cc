@@ -66,7 +66,8 @@ TEST(PackedAttentionTest, AgreesWithDoublePrecisionForOddShapes) {
   for (const SimdLevel level : AvailableLevels()) {
     for (const AttentionLayer& layer : layers) {
       Texts texts = RandomTexts(layer, {1, 31, 32, 33, 0, 100, 2}, 11);
-      ASSERT_TRUE(PackedAttention(texts.Args(), AttentionMathFor(level), SerialFor).ok());
+      ASSERT_TRUE(
+          PackedAttention(texts.Args(), PackedAttentionMathFor(level), AttentionMathFor(level), SerialFor).ok());
       EXPECT_LT(ErrorAgainstReference(texts), 1e-5) << layer.num_heads << " heads of " << layer.head_size;
     }
   }
@@ -75,7 +76,8 @@ TEST(PackedAttentionTest, AgreesWithDoublePrecisionForOddShapes) {
 TEST(PackedAttentionTest, TextGetsTheSameBitsAloneAndPackedOnAnyThreads) {
   for (const SimdLevel level : AvailableLevels()) {
     Texts packed = RandomTexts({6, 2, 40, 1.0F, 0.0F, -1}, {37, 70, 5}, 12);
-    ASSERT_TRUE(PackedAttention(packed.Args(), AttentionMathFor(level), ThreadedFor).ok());
+    ASSERT_TRUE(
+        PackedAttention(packed.Args(), PackedAttentionMathFor(level), AttentionMathFor(level), ThreadedFor).ok());
     for (size_t s = 0; s < 3; ++s) {
       const size_t begin = static_cast<size_t>(packed.cu_seqlens[s]);
       const size_t end = static_cast<size_t>(packed.cu_seqlens[s + 1]);
@@ -90,8 +92,69 @@ TEST(PackedAttentionTest, TextGetsTheSameBitsAloneAndPackedOnAnyThreads) {
       alone.key = rows(packed.key, 80);
       alone.value = rows(packed.value, 80);
       alone.output.resize(alone.query.size());
-      ASSERT_TRUE(PackedAttention(alone.Args(), AttentionMathFor(level), SerialFor).ok());
+      ASSERT_TRUE(
+          PackedAttention(alone.Args(), PackedAttentionMathFor(level), AttentionMathFor(level), SerialFor).ok());
       EXPECT_EQ(alone.output, rows(packed.output, 240));
+    }
+  }
+}
+
+TEST(PackedAttentionTest, LongTextsAndAnyNumberOfTokensAgreeWithDoublePrecision) {
+  for (const SimdLevel level : AvailableLevels()) {
+    for (const std::vector<int32_t>& lengths :
+         {std::vector<int32_t>{500, 3}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 63, 64, 65, 70}}) {
+      Texts texts = RandomTexts({4, 2, 37, 1.0F, 0.0F, -1}, lengths, 14);
+      ASSERT_TRUE(
+          PackedAttention(texts.Args(), PackedAttentionMathFor(level), AttentionMathFor(level), ThreadedFor).ok());
+      EXPECT_LT(ErrorAgainstReference(texts), 1e-5);
+    }
+  }
+}
+
+TEST(PackedAttentionTest, QueriesKeysAndValuesBesideEachOtherGiveTheSameBits) {
+  for (const SimdLevel level : AvailableLevels()) {
+    for (const AttentionLayer& layer :
+         {AttentionLayer{12, 12, 32, 1.0F, 0.0F, -1}, AttentionLayer{6, 2, 20, 1.0F, 0.0F, -1}}) {
+      Texts texts = RandomTexts(layer, {7, 40, 1}, 15);
+      const auto run = [&] {
+        ASSERT_TRUE(
+            PackedAttention(texts.Args(), PackedAttentionMathFor(level), AttentionMathFor(level), SerialFor).ok());
+      };
+      run();
+      const std::vector<float> apart = texts.output;
+      std::vector<float> joined;
+      const auto kv_width = static_cast<std::ptrdiff_t>(layer.num_kv_heads * layer.head_size);
+      const auto query_width = static_cast<std::ptrdiff_t>(layer.num_heads * layer.head_size);
+      for (std::ptrdiff_t t = 0; t < 48; ++t) {
+        joined.insert(joined.end(), texts.query.begin() + t * query_width, texts.query.begin() + (t + 1) * query_width);
+        joined.insert(joined.end(), texts.key.begin() + t * kv_width, texts.key.begin() + (t + 1) * kv_width);
+        joined.insert(joined.end(), texts.value.begin() + t * kv_width, texts.value.begin() + (t + 1) * kv_width);
+      }
+      texts.query = joined;
+      texts.key = texts.value = {};
+      std::fill(texts.output.begin(), texts.output.end(), 0.0F);
+      run();
+      EXPECT_EQ(texts.output, apart);
+      texts.layer.window_tokens = 3;
+      EXPECT_EQ(
+          PackedAttention(texts.Args(), PackedAttentionMathFor(level), AttentionMathFor(level), SerialFor).message(),
+          "a layer with a window needs keys and values apart");
+    }
+  }
+}
+
+TEST(PackedAttentionTest, WhatIsNotFiniteStaysInItsText) {
+  for (const SimdLevel level : AvailableLevels()) {
+    Texts texts = RandomTexts({2, 2, 16, 1.0F, 0.0F, -1}, {5, 20}, 16);
+    texts.key[3] = texts.value[40] = std::numeric_limits<float>::quiet_NaN();
+    ASSERT_TRUE(PackedAttention(texts.Args(), PackedAttentionMathFor(level), AttentionMathFor(level), SerialFor).ok());
+    for (size_t i = 0; i < texts.output.size(); ++i) {
+      if (i >= size_t{5} * 32) {
+        EXPECT_TRUE(std::isfinite(texts.output[i]));
+      }
+      if (i < size_t{5} * 32 && i % 32 < 16) {
+        EXPECT_TRUE(std::isnan(texts.output[i]));  // Of the head with the key.
+      }
     }
   }
 }
@@ -99,10 +162,14 @@ TEST(PackedAttentionTest, TextGetsTheSameBitsAloneAndPackedOnAnyThreads) {
 TEST(PackedAttentionTest, WrongLengthsAreRefused) {
   Texts texts = RandomTexts({2, 2, 8, 1.0F, 0.0F, -1}, {3, 4}, 13);
   texts.cu_seqlens = {0, 5, 3, 7};
-  EXPECT_EQ(PackedAttention(texts.Args(), AttentionMathFor(SimdLevel::kScalar), SerialFor).message(),
+  EXPECT_EQ(PackedAttention(texts.Args(), PackedAttentionMathFor(SimdLevel::kScalar),
+                            AttentionMathFor(SimdLevel::kScalar), SerialFor)
+                .message(),
             "cu_seqlens must rise from 0 to the number of tokens, 7");
   texts.cu_seqlens = {0, 8};
-  EXPECT_EQ(PackedAttention(texts.Args(), AttentionMathFor(SimdLevel::kScalar), SerialFor).message(),
+  EXPECT_EQ(PackedAttention(texts.Args(), PackedAttentionMathFor(SimdLevel::kScalar),
+                            AttentionMathFor(SimdLevel::kScalar), SerialFor)
+                .message(),
             "query has 112 elements; expected 128");
 }
 

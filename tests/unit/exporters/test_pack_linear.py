@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from exporters.pack_linear import pack, unpack
+from exporters.pack_linear import WIDE_BLOCK_INPUTS, pack, unpack
 
 Floats = npt.NDArray[np.float32]
 
@@ -73,6 +73,15 @@ def test_other_weights_come_out_within_one_step_whatever_the_shape(
 def test_constant_blocks_are_no_special_case(bits: Literal[4, 8], value: float) -> None:
     weight = np.full((40, 20), value, np.float32)
     np.testing.assert_allclose(_through(weight, bits), weight, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (127, 15), (129, 17), (300, 64)])
+def test_wide_blocks_come_out_within_one_step_whatever_the_shape(inputs: int, outputs: int) -> None:
+    weight = np.random.default_rng(6).normal(size=(inputs, outputs)).astype(np.float32)
+    packed = pack(weight, 8, WIDE_BLOCK_INPUTS)
+    assert packed.packed.shape == (-(-outputs // 16), -(-inputs // 128) * 2112)
+    step = np.abs(weight).max() / 127
+    np.testing.assert_allclose(unpack(packed, inputs, outputs, 8, WIDE_BLOCK_INPUTS), weight, rtol=0, atol=0.51 * step)
 
 
 @pytest.mark.parametrize(("bits", "block_bytes"), [(4, 320), (8, 544)])
