@@ -2,15 +2,16 @@
 
 Each layer turns the row x of tokens so far (layer 0: the token ids) into a new row
 
-    x'[i] = (sum_{j<=i} w[j] * x[j] * (j mod 3 + 1)  +  3 * sum_{j<=i} ((x[j] + j) mod 7)  +  layer) mod vocabulary
+    x'[i] = (sum_{j<=i} w[j] * x[j] * (j mod 2 + 1)  +  3 * sum_{j<=i} ((x[j] + j) mod 7)  +  layer) mod vocabulary
 
-with w[j] = 1 + x[j] mod 2, and the last layer's row is the next token. Both sums are averages that come from
-naiad::PagedAttention: of KV head 0 weighted by the keys ln w, and of KV head 1 with a query of zero. All numbers are
-small integers, so rounding makes them exact, and a wrong block, length, head or neighbour shows as a wrong token.
-(That two full blocks of one sequence are swapped shows in no model: attention does not know the order of its keys.)
+with w[j] = 1 + 2 * (x[j] mod 2), and the last layer's row is the next token. The sums are averages that come from
+naiad::PagedAttention: the first of KV head 0, weighted by the keys ln w; the second, and the sum of w, of KV head 1
+with a query of zero. All numbers are small integers, so rounding makes them exact, and a wrong block, length, head or
+neighbour shows as a wrong token. (That two full blocks of one sequence are swapped shows in no model: attention does
+not know the order of its keys.)
 
-With an 8-bit KV cache all stays as exact: no key or value then has more than one element that is not zero, and such
-rows lose nothing but the last digits of a float. A third KV head takes what would be a second element.
+With an 8-bit KV cache all stays as exact. Keys and queries have one element that is not zero. Each value holds 127, so
+that its scale is 1 and its integers are their own codes. Weights are 1 and 1/3 of the largest, codes 255 and 85.
 
 Usage: python -m tests.synthetic.make_decoder REPOSITORY [--name NAME]
 """
@@ -32,7 +33,10 @@ from tests.synthetic.repository_entry import write_entry
 
 # Sums above this would lose their last digit in float32.
 _MAX_CONTEXT_TOKENS = 1024
+_NUM_KV_HEADS = 2
 _QUERY_HEADS_PER_KV_HEAD = 2
+# The largest code of an 8-bit value, which makes its scale 1.
+_UNIT_SCALE = 127.0
 _ROW_SCALE_BYTES = 4
 
 
@@ -54,14 +58,10 @@ class DecoderSpec:
         if not 8 <= self.vocabulary_size <= 64:
             raise ValueError("vocabulary_size must be 8 to 64")
 
-    @property
-    def num_kv_heads(self) -> int:
-        return 3 if self.kv_cache_type == "int8" else 2
-
     def cache_shape(self, num_blocks: int) -> tuple[int, int, int, int]:
         """Of one layer's keys or values."""
         row = self.head_size + _ROW_SCALE_BYTES if self.kv_cache_type == "int8" else self.head_size
-        return (num_blocks, self.num_kv_heads, self.kv_block_tokens, row)
+        return (num_blocks, _NUM_KV_HEADS, self.kv_block_tokens, row)
 
 
 def next_tokens(spec: DecoderSpec, history: Sequence[int]) -> npt.NDArray[np.int64]:
@@ -69,7 +69,7 @@ def next_tokens(spec: DecoderSpec, history: Sequence[int]) -> npt.NDArray[np.int
     row = np.asarray(history, np.int64)
     positions = np.arange(len(row))
     for layer in range(spec.num_layers):
-        weighted = np.cumsum((1 + row % 2) * row * (positions % 3 + 1))
+        weighted = np.cumsum((1 + 2 * (row % 2)) * row * (positions % 2 + 1))
         plain = np.cumsum((row + positions) % 7)
         row = (weighted + 3 * plain + layer) % spec.vocabulary_size
     return row
@@ -124,27 +124,23 @@ def _add_layer(g: GraphBuilder, spec: DecoderSpec, layer: int, row: str, length:
     """One layer on the row `row` (int64 [T]); returns the next row."""
     size = spec.head_size
     one, two, three, seven = (g.constant(n, np.int64) for n in (1, 2, 3, 7))
-    weight = g.cast(g.node("Add", g.node("Mod", row, two), one), FLOAT)
-    factor = g.node("Add", g.node("Mod", "position_ids", three), one)
+    weight = g.cast(g.node("Add", g.node("Mul", g.node("Mod", row, two), two), one), FLOAT)
+    factor = g.node("Add", g.node("Mod", "position_ids", two), one)
     scaled = g.cast(g.node("Mul", row, factor), FLOAT)
     plain = g.cast(g.node("Mod", g.node("Add", row, "position_ids"), seven), FLOAT)
     ones = g.node("Div", weight, weight)
-    inverse = g.node("Div", ones, weight)
+    unit = g.node("Mul", ones, g.constant(_UNIT_SCALE, np.float32))
 
-    # Query heads 0 and 1 read KV head 0, heads 2 and 3 read KV head 1, and so on. Only heads 1, 2 and 4 are used: the
-    # others get queries that give other averages, so that a mixed-up head shows.
-    own_head = spec.kv_cache_type == "int8"  # For the average of 1 / w, which otherwise shares KV head 0.
-    query_row = np.zeros((1, _QUERY_HEADS_PER_KV_HEAD * spec.num_kv_heads * size), np.float32)
+    # Query heads 0 and 1 read KV head 0, heads 2 and 3 read KV head 1. Only heads 1 and 2 are used: the others get
+    # queries that give other averages, so that a mixed-up head shows.
+    query_row = np.zeros((1, _QUERY_HEADS_PER_KV_HEAD * _NUM_KV_HEADS * size), np.float32)
     query_row[0, [0, size, 3 * size]] = [-1.0, 1.0, 2.0]
-    if own_head:
-        query_row[0, [4 * size, 5 * size]] = [1.0, -1.0]
     query = g.node("MatMul", g.columns(ones), g.constant(query_row, np.float32))
-    key_ones = [(0, 0), (1, size)] + ([(0, 2 * size)] if own_head else [])
-    key_places = placement(2, spec.num_kv_heads * size, key_ones)
+    key_places = placement(2, _NUM_KV_HEADS * size, [(0, 0), (1, size)])
     key = g.node("MatMul", g.columns(g.node("Log", weight), plain), g.constant(key_places, np.float32))
-    value_ones = [(0, 0), (1, 2 * size if own_head else size - 1), (2, size)]
-    value_places = placement(3, spec.num_kv_heads * size, value_ones)
-    value = g.node("MatMul", g.columns(scaled, inverse, plain), g.constant(value_places, np.float32))
+    value_ones = [(0, 0), (1, size), (2, 2 * size - 1), (3, 1), (3, size + 1)]
+    value_places = placement(4, _NUM_KV_HEADS * size, value_ones)
+    value = g.node("MatMul", g.columns(scaled, plain, weight, unit), g.constant(value_places, np.float32))
 
     caches = [g.input(f"{kind}_cache.{layer}", *_cache_type(spec)) for kind in ("key", "value")]
     attention = g.name()
@@ -152,14 +148,13 @@ def _add_layer(g: GraphBuilder, spec: DecoderSpec, layer: int, row: str, length:
         "PagedAttention",
         [query, key, value, *caches, "cu_seqlens", "past_lens", "block_table"],
         [attention, f"key_cache_out.{layer}", f"value_cache_out.{layer}"],
-        num_heads=_QUERY_HEADS_PER_KV_HEAD * spec.num_kv_heads,
-        kv_num_heads=spec.num_kv_heads,
+        num_heads=_QUERY_HEADS_PER_KV_HEAD * _NUM_KV_HEADS,
+        kv_num_heads=_NUM_KV_HEADS,
         scale=1.0,
         softcap=0.0,
         local_window_size=-1,
     )
-    # The average of 1 / w under weights w is length / (sum of w): it gives back the sum of weights.
-    sum_of_weights = g.node("Div", length, g.column(attention, 4 * size if own_head else 2 * size - 1))
+    sum_of_weights = g.node("Mul", g.column(attention, 3 * size - 1), length)
     weighted_sum = _to_integers(g, g.node("Mul", g.column(attention, size), sum_of_weights))
     plain_sum = _to_integers(g, g.node("Mul", g.column(attention, 2 * size), length))
     total = g.node("Add", weighted_sum, g.node("Mul", plain_sum, three))
@@ -189,7 +184,7 @@ def make_decoder(
         "special_tokens": {"eos_ids": eos_ids} if eos_ids else {},
         "decoder": {
             "num_layers": spec.num_layers,
-            "num_kv_heads": spec.num_kv_heads,
+            "num_kv_heads": _NUM_KV_HEADS,
             "head_size": spec.head_size,
             "kv_block_tokens": spec.kv_block_tokens,
             **({} if spec.kv_cache_type == "float" else {"kv_cache_type": spec.kv_cache_type}),
