@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <string>
+#include <type_traits>
 
 namespace naiad {
 namespace {
@@ -96,6 +97,12 @@ void MergeSplit(const AttentionLayer& layer, const AttentionPlan::Split& split, 
     }
     Normalise(layer.head_size, &merged);
   }
+}
+
+// For the first item of a task, which no other has asked for.
+void AskForAll(std::span<const uint8_t* const> rows, int32_t head_size) {
+  RowStream stream{rows.data(), rows.data() + rows.size()};
+  AskForRows(&stream, static_cast<int32_t>(rows.size()), head_size);
 }
 
 }  // namespace
@@ -199,13 +206,15 @@ void Attend(const AttentionLayer& layer, const AttentionMath& math, std::span<co
     const int32_t begin = task == 0 ? 0 : plan.task_ends[task - 1];
     const int32_t end = plan.task_ends[task];
     RowsAhead<Element> ahead;
+    const auto first_rows_of = [&](int32_t i) {
+      const AttentionItem& item = plan.items[static_cast<size_t>(i)];
+      const VisibleRange seen = RangeOf(item, range_of);
+      return ahead.Locate(locate(item.sequence, item.kv_head), seen.first, seen.last);
+    };
+    if constexpr (std::is_same_v<Element, uint8_t>) AskForAll(first_rows_of(begin), layer.head_size);
     for (int32_t i = begin; i < end; ++i) {
       std::span<const Element* const> next;
-      if (i + 1 < end) {
-        const AttentionItem& item = plan.items[static_cast<size_t>(i) + 1];
-        const VisibleRange seen = RangeOf(item, range_of);
-        next = ahead.Locate(locate(item.sequence, item.kv_head), seen.first, seen.last);
-      }
+      if (i + 1 < end) next = first_rows_of(i + 1);
       run_item(plan.items[static_cast<size_t>(i)], next);
     }
   };
