@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.conformance, pytest.mark.timeout(600)]
 NEW_TOKENS = 24
 INSTRUCTION = "You answer questions in one short sentence, and never invent anything that you do not know.\n\n"
 TEXTS = (
-    INSTRUCTION + "Question: What is the capital of France?\nAnswer:",
+    INSTRUCTION + "Question: Name the capital of France.\nAnswer:",
     INSTRUCTION + "Question: At what temperature does water boil?\nAnswer:",
     "1, 2, 3, 4, 5, 6, 7, 8,",
     "Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday, Monday, Tuesday,",

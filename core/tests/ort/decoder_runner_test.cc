@@ -16,11 +16,11 @@ DecoderGraph SyntheticGraph() { return {ModelsFolder() + "/decoder/1/model.onnx"
 constexpr int64_t kBlockBytes = 2 * 2 * 2 * 8 * 16 * 4;
 constexpr DecoderSessionOptions kOptions{20 * kBlockBytes + 5, 64, kThreads};
 
-// The same decoder over an 8-bit cache, which has 3 KV heads and gives the same tokens.
+// The same decoder over an 8-bit cache, which gives the same tokens.
 DecoderGraph Int8Graph() {
-  return {ModelsFolder() + "/decoder_int8/1/model.onnx", 2, 3, 8, 16, 64, 512, KvCacheType::kInt8};
+  return {ModelsFolder() + "/decoder_int8/1/model.onnx", 2, 2, 8, 16, 64, 512, KvCacheType::kInt8};
 }
-constexpr int64_t kInt8BlockBytes = 2 * 2 * 3 * (8 + 4) * 16;
+constexpr int64_t kInt8BlockBytes = 2 * 2 * 2 * (8 + 4) * 16;
 constexpr DecoderSessionOptions kInt8Options{20 * kInt8BlockBytes + 5, 64, kThreads};
 
 // One sequence's part of a step.
@@ -145,7 +145,7 @@ TEST(CreateDecoderRunnerTest, GraphThatDiffersFromTheManifestIsRefusedAndTheDiff
       {[](DecoderGraph& g) { g = Int8Graph(), g.kv_cache_type = KvCacheType::kFloat; },
        "input key_cache.0 has type uint8; expected float"},
       {[](DecoderGraph& g) { g = Int8Graph(), g.head_size = 12; },
-       "input key_cache.0 has shape [?, 3, 16, 12]; expected [?, 3, 16, 16]"},
+       "input key_cache.0 has shape [?, 2, 16, 12]; expected [?, 2, 16, 16]"},
       {[](DecoderGraph& g) { g.graph_path = ModelsFolder() + "/embed/1/model.onnx"; }, "input past_lens is missing"},
   };
   for (const Case& mismatch : cases) {
