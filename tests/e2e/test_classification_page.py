@@ -29,7 +29,7 @@ def test_the_examples_of_the_page_do_what_it_says(tmp_path: Path) -> None:
         for example in examples(page):
             place = f"{PAGE.name}:{example.line}"
             if example.language == "python":
-                code = example.code.replace("localhost:50053", stack.address("classification"))
+                code = example.code.replace("127.0.0.1:50053", stack.address("classification"))
                 printed = run_python(code, names)
                 if example.shown is not None and not same_but_for_numbers(printed, example.shown):
                     problems.append(f"{place} printed\n{printed}")
