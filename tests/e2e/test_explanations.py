@@ -1,5 +1,7 @@
 """Explain on the real stack."""
 
+from typing import Any
+
 import pytest
 from naiad.v1 import classification_pb2 as pb
 from naiad.v1 import classification_pb2_grpc
@@ -16,11 +18,9 @@ def stub(stack: Stack) -> classification_pb2_grpc.ClassificationServiceStub:
     return classification_pb2_grpc.ClassificationServiceStub(stack.channel("classification"))
 
 
-def explain(
-    stub: classification_pb2_grpc.ClassificationServiceStub, text: str, **options: object
-) -> pb.ExplainResponse:
-    request = pb.ExplainRequest(**{"model": "sentiment", "text": text, **options})  # type: ignore[arg-type]
-    return stub.Explain(request, timeout=120)
+def explain(stub: classification_pb2_grpc.ClassificationServiceStub, text: str, **options: Any) -> pb.ExplainResponse:
+    options = {"model": "sentiment", "text": text, **options}
+    return stub.Explain(pb.ExplainRequest(**options), timeout=120)
 
 
 def test_words_of_feeling_move_the_score_and_all_of_them_sum_up(

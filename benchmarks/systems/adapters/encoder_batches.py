@@ -8,7 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,7 +129,10 @@ class BatchEncoder(TextEncoder):
         assert self._tokenizer is not None
         encodings = self._tokenizer.encode_batch(list(texts))
         batches = neighbours(encodings, setting.batch)
-        run: Callable[[Sequence[Encoding]], FloatArray] = lambda batch: self._vectors(batch, setting.parallel)  # noqa: E731
+
+        def run(batch: Sequence[Encoding]) -> FloatArray:
+            return self._vectors(batch, setting.parallel)
+
         if setting.parallel == 1:
             return np.concatenate([run(batch) for batch in batches])
         if setting.parallel not in self._threads:

@@ -82,7 +82,8 @@ def test_ranks_count_ties_against_the_model() -> None:
 
 
 @pytest.mark.parametrize("kind", ["relevance", "entailment"])
-def test_training_gives_a_checkpoint_and_says_how_good_it_is(  # noqa: PLR0917 - fixtures
+def test_training_gives_a_checkpoint_and_says_how_good_it_is(
+    *,
     kind: str,
     tiny_bert: Path,
     tiny_wordnet: Path,
