@@ -2,7 +2,8 @@
 
 from services.cli import exit_codes
 from services.common.addresses import SERVICE_SETTINGS, local_address
-from services.common.settings import ClientSettings, SettingsError, load_settings
+from services.common.setting import SettingsError
+from services.common.settings import ClientSettings, load_settings
 
 AUTO = "auto"
 

@@ -17,11 +17,11 @@ from services.common.health import HealthService
 from services.common.interceptors import CallInterceptor
 from services.common.logs import configure_logging
 from services.common.metrics import ServiceMetrics, serve_metrics
+from services.common.setting import SettingsError
 from services.common.settings import (
     ClassificationSettings,
     CommonSettings,
     GenerationSettings,
-    SettingsError,
     TokenizationSettings,
     load_settings,
 )

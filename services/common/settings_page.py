@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 
+from services.common.setting import specs_of
 from services.common.settings import (
     ClassificationSettings,
     ClientSettings,
@@ -11,7 +12,6 @@ from services.common.settings import (
     SupervisorSettings,
     TokenizationSettings,
     TritonSettings,
-    specs_of,
 )
 
 _SECTIONS: tuple[tuple[str, type[CommonSettings], type[CommonSettings] | None], ...] = (

@@ -10,7 +10,7 @@ from pathlib import Path
 from services.cli import exit_codes
 from services.cli.table import format_table
 from services.common.addresses import SERVICE_SETTINGS
-from services.common.settings import SettingsError
+from services.common.setting import SettingsError
 from services.supervisor.errors import StartError
 from services.supervisor.reporter import Reporter
 from services.supervisor.supervisor import Supervisor

@@ -3,14 +3,13 @@ from pathlib import Path
 
 import pytest
 
+from services.common.setting import SettingsError, specs_of
 from services.common.settings import (
     ALL_SETTINGS,
     CommonSettings,
     GenerationSettings,
-    SettingsError,
     TokenizationSettings,
     load_settings,
-    specs_of,
 )
 from services.common.settings_page import render_page
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.settings import SettingsError
+from services.common.setting import SettingsError
 from services.supervisor.errors import StartError
 from services.supervisor.reporter import Reporter
 from services.supervisor.system import System, plan
