@@ -1,4 +1,4 @@
-"""Calls to the services, as any gRPC client makes them."""
+"""Calls to the services, as any client makes them."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import grpc
 
+from services import client
 from services.cli import rpc_errors
 
-# Vectors of all tokens of many texts are larger than gRPC's 4 MiB.
-CHANNEL_OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+# One server: its own error says more than that gRPC finds nobody healthy.
+_OPTIONS = client.Options(health_checks=False, stream_timeout_s=None)
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,16 @@ class Connection:
     timeout_s: float
 
 
+def open_client(address: str, options: client.Options = _OPTIONS) -> client.Client:
+    """A client of the server at `address`."""
+    return client.connect(address, options=options)
+
+
 @contextlib.contextmanager
 def connect(service: str, address: str, timeout_s: float) -> Iterator[Connection]:
     """A channel to the service; a failed call inside the block ends the command with one line about it."""
-    with grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+    with open_client(address) as opened:
         try:
-            yield Connection(channel, timeout_s)
-        except grpc.RpcError as error:
-            # gRPC raises objects that are both; their types do not tell.
-            if not isinstance(error, grpc.Call):
-                raise
+            yield Connection(opened.channel, timeout_s)
+        except client.CallError as error:
             raise rpc_errors.command_error(error, service, address) from error

@@ -97,7 +97,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         error: NaiadError | None = None
         with self._metrics.rpc_in_flight.labels(method).track_inprogress():
             try:
-                await context.send_initial_metadata(((REQUEST_ID_KEY, call.request_id),))
+                # With the trailers: metadata sent ahead would end the client's right to a retry, and cost a write.
+                context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
                 return await run()
             except NaiadError as raised:
                 error = raised
@@ -174,4 +175,5 @@ def _cancellation(context: _Context) -> NaiadError:
 
 async def _abort(context: _Context, error: NaiadError, request_id: str) -> Any:
     status = status_message(error, request_id)
-    await context.abort(STATUS_CODES[error.reason], status.message, trailers(error, request_id))
+    metadata = ((REQUEST_ID_KEY, request_id), *trailers(error, request_id))
+    await context.abort(STATUS_CODES[error.reason], status.message, metadata)

@@ -8,20 +8,15 @@ from typing import Any
 
 import grpc
 from naiad.v1 import classification_pb2 as pb
-from naiad.v1 import classification_pb2_grpc
 
+from services import client
 from services.cli import rpc_errors
 from services.cli.bulk.exchange import Exchange
 from services.cli.bulk.rows import Row
+from services.cli.connection import open_client
 
-CHANNEL_OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    # A service that froze, or is gone without a word, is noticed.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-)
+# A service that froze, or is gone without a word, is noticed.
+OPTIONS = client.Options(stream_timeout_s=None, keepalive_time_ms=30_000, health_checks=False)
 RETRIED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED})
 FIRST_WAIT_S = 0.5
 MAX_WAIT_S = 15.0
@@ -55,8 +50,8 @@ class BulkClient:
         """Rows with their results, in order, until all are answered or `stop`. Raises CommandError."""
         wait_s = FIRST_WAIT_S
         last_answer_s, was_there = time.monotonic(), False
-        with grpc.insecure_channel(self._address, options=CHANNEL_OPTIONS) as channel:
-            stub = classification_pb2_grpc.ClassificationServiceStub(channel)
+        with open_client(self._address, OPTIONS) as opened:
+            stub = opened.classification
             while not self.stopped:
                 try:
                     for response in self._stream(stub):
@@ -66,7 +61,7 @@ class BulkClient:
                     if self._exchange.finish():
                         return
                     raise RuntimeError("the service ended the stream before it had answered everything")
-                except grpc.RpcError as error:
+                except client.CallError as error:
                     if self.stopped or self._exchange.finish():
                         return
                     self._check_retry(error, time.monotonic() - last_answer_s, was_there)
@@ -95,12 +90,12 @@ class BulkClient:
             raise RuntimeError(f"the service answered item {answer.id!r} in place of {row.index}")
         return row
 
-    def _check_retry(self, error: Any, silent_for_s: float, was_there: bool) -> None:
+    def _check_retry(self, error: client.CallError, silent_for_s: float, was_there: bool) -> None:
         never_there = not was_there and error.code() is grpc.StatusCode.UNAVAILABLE
         if error.code() not in RETRIED or never_there or silent_for_s > self._retry_for_s:
             raise rpc_errors.command_error(error, "classification", self._address) from error
 
-    def _wait(self, error: Any, wait_s: float) -> None:
+    def _wait(self, error: client.CallError, wait_s: float) -> None:
         jittered_s = wait_s * random.uniform(0.75, 1.25)  # noqa: S311 - spreads clients, hides nothing
         self.on_wait(f"{error.code().name}: {error.details()}; trying again in {jittered_s:.1f} s")
         self._stopped.wait(jittered_s)

@@ -45,8 +45,8 @@ async def test_a_valid_request_id_comes_back_and_a_bad_one_is_replaced(settings:
         stub = tokenization_pb2_grpc.TokenizationServiceStub(channel)
         for given, kept in (("abc-1", True), ("x" * 65, False), ("a b", False)):
             call = stub.Tokenize(request(), metadata=(("x-request-id", given),))
-            returned = dict(await call.initial_metadata())["x-request-id"]
             await call
+            returned = dict(await call.trailing_metadata())["x-request-id"]
             assert (returned == given) is kept
 
 
