@@ -35,7 +35,10 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One model. `hidden_size` is 0 and the encoder fields are empty for decoders; `labels` only for classifiers."""
+    """One model. `hidden_size` is 0 and the encoder fields are empty for decoders; `labels` only for classifiers.
+
+    Hashes are those that the manifest gives: the files are checked against them when they are read.
+    """
 
     name: str
     directory: Path
@@ -45,7 +48,9 @@ class ModelEntry:
     context_length_tokens: int
     vocabulary_size: int
     tokenizer_path: Path
+    tokenizer_sha256: str
     chat_template_path: Path | None
+    chat_template_sha256: str = ""
     bos_id: int | None = None
     eos_ids: tuple[int, ...] = ()
     pad_id: int | None = None
@@ -93,7 +98,9 @@ def _entry(directory: Path, manifest: Mapping[str, Any]) -> ModelEntry:
         context_length_tokens=_positive(limits, "context_length_tokens"),
         vocabulary_size=_positive(limits, "vocabulary_size"),
         tokenizer_path=_contained(directory, files["tokenizer"]["path"]),
+        tokenizer_sha256=str(files["tokenizer"]["sha256"]),
         chat_template_path=_contained(directory, template["path"]) if template else None,
+        chat_template_sha256=str(template["sha256"]) if template else "",
         bos_id=special.get("bos_id"),
         eos_ids=tuple(int(token) for token in special.get("eos_ids", ())),
         pad_id=special.get("pad_id"),
@@ -114,9 +121,12 @@ def _positive(values: Mapping[str, Any], key: str) -> int:
 
 
 def _contained(directory: Path, relative: str) -> Path:
-    """The file inside the entry; symlinks that leave it are refused like `..`."""
-    path = (directory / relative).resolve()
-    if not path.is_relative_to(directory.resolve()):
+    """The file inside the entry; symlinks that leave it are refused like `..`.
+
+    Not resolved: the repository may be a link that is turned to the next state of the models.
+    """
+    path = directory / relative
+    if not path.resolve().is_relative_to(directory.resolve()):
         raise ManifestError(f"{directory.name}: {relative!r} lies outside the entry")
     if not path.is_file():
         raise ManifestError(f"{directory.name}: {relative!r} is missing")

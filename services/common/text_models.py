@@ -13,6 +13,8 @@ from typing import TypeVar
 from services.common.chat_template import ChatTemplateRenderer, Message
 from services.common.errors import NaiadError, Reason, invalid_field
 from services.common.metrics import ServiceMetrics
+from services.common.model_scan.limits import MAX_CHAT_TEMPLATE_BYTES, MAX_TOKENIZER_BYTES
+from services.common.model_scan.reading import read_hashed
 from services.common.registry import ModelEntry, ModelRegistry, Task
 from services.common.settings import CommonSettings
 from services.common.tokenizer import TextTokenizer
@@ -53,7 +55,7 @@ class TextModels:
         self._released = asyncio.Event()
         self._renderer = ChatTemplateRenderer(settings.chat_template_timeout_ms)
         self._loaded: dict[str, tuple[tuple[int, ...], TextModel]] = {}
-        self._broken: dict[str, tuple[int, ...]] = {}
+        self._broken: dict[str, tuple[tuple[int, ...], ModelEntry]] = {}
         self._load_lock = asyncio.Lock()
         self._threads = ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), "tokenizer")
 
@@ -86,12 +88,12 @@ class TextModels:
         return loaded[1]
 
     async def _load_files(self, entry: ModelEntry, stamp: tuple[int, ...]) -> TextModel:
-        if self._broken.get(entry.name) == stamp:  # reading the same files again would end the same
+        if self._broken.get(entry.name) == (stamp, entry):  # reading the same files again would end the same
             raise NaiadError(Reason.INTERNAL, f"files of model {entry.name} cannot be used")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, _load_model, entry)
         except NaiadError as error:
-            self._broken[entry.name] = stamp
+            self._broken[entry.name] = stamp, entry
             _log.error("model cannot be used", extra={"fields": {"model": entry.name, "error": error.message}})
             raise
 
@@ -159,8 +161,12 @@ def _stamp(entry: ModelEntry) -> tuple[int, ...]:
 
 def _load_model(entry: ModelEntry) -> TextModel:
     try:
-        template = entry.chat_template_path.read_text(encoding="utf-8") if entry.chat_template_path else None
-        return TextModel(entry, TextTokenizer.from_file(entry.tokenizer_path), template)
+        tokenizer = read_hashed(entry.tokenizer_path, entry.tokenizer_sha256, MAX_TOKENIZER_BYTES)
+        template = None
+        if entry.chat_template_path is not None:
+            content = read_hashed(entry.chat_template_path, entry.chat_template_sha256, MAX_CHAT_TEMPLATE_BYTES)
+            template = content.decode("utf-8")
+        return TextModel(entry, TextTokenizer.from_bytes(tokenizer, entry.tokenizer_path.name), template)
     except (OSError, ValueError) as error:
         raise NaiadError(Reason.INTERNAL, f"files of model {entry.name} cannot be used: {error}") from error
 

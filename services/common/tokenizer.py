@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TypeVar
 
 from tokenizers import Encoding, Tokenizer
@@ -88,12 +87,12 @@ class TextTokenizer:
         self.mask_id = next((i for i, content in special.items() if content in MASK_TOKENS), None)
 
     @classmethod
-    def from_file(cls, path: Path) -> "TextTokenizer":
-        """Loads tokenizer.json. Raises ValueError."""
+    def from_bytes(cls, content: bytes, name: str) -> "TextTokenizer":
+        """Loads the content of a tokenizer.json; `name` is the file's in errors. Raises ValueError."""
         try:
-            return cls(Tokenizer.from_file(str(path)))
+            return cls(Tokenizer.from_buffer(content))
         except Exception as error:  # the library raises nothing more precise
-            raise ValueError(f"{path.name} cannot be loaded: {error}") from error
+            raise ValueError(f"{name} cannot be loaded: {error}") from error
 
     def encode_ids(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Token ids of one text."""

@@ -1,5 +1,6 @@
 """Small tokenizers and repository entries, made in a moment, for unit tests."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,12 @@ def bert_tokenizer() -> Tokenizer:
     return tokenizer
 
 
+def listed_file(path: Path) -> dict[str, Any]:
+    """A file of an entry's own folder as the manifest names it."""
+    content = path.read_bytes()
+    return {"path": path.name, "sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
+
+
 def write_model(
     repository: Path,
     name: str,
@@ -70,10 +77,10 @@ def write_model(
     directory = repository / name
     directory.mkdir(parents=True)
     tokenizer.save(str(directory / "tokenizer.json"))
-    files = {"tokenizer": {"path": "tokenizer.json"}}
+    files = {"tokenizer": listed_file(directory / "tokenizer.json")}
     if chat_template is not None:
         (directory / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
-        files["chat_template"] = {"path": "chat_template.jinja"}
+        files["chat_template"] = listed_file(directory / "chat_template.jinja")
     vocabulary_size = tokenizer.get_vocab_size(with_added_tokens=True)
     manifest: dict[str, Any] = {
         "format_version": 1,

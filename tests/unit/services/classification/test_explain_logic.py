@@ -21,6 +21,7 @@ from services.common.metrics import ServiceMetrics
 from services.common.registry import ModelRegistry
 from services.common.settings import ClassificationSettings
 from services.common.text_models import TextModels
+from tests.support.small_models import listed_file
 
 MASK_ID, CLS_ID, SEP_ID, FIRST_WORD_ID = 1, 2, 3, 4
 WORD_COUNT = 60
@@ -71,7 +72,7 @@ def write_models(folder: Path) -> Path:
             "architecture": "bert",
             "precision": "fp32",
             "limits": {"context_length_tokens": CONTEXT_TOKENS, "vocabulary_size": 64},
-            "files": {"tokenizer": {"path": "tokenizer.json", "sha256": "", "size_bytes": 1}},
+            "files": {"tokenizer": listed_file(entry / "tokenizer.json")},
             "encoder": {"hidden_size": 3, "pooling": "mean", "normalize": False, "activation": "none"},
             "labels": ["yes", "no"],
         }

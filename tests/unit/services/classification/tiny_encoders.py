@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from services.common.errors import NaiadError
 from services.common.infer_reply import InferReply
+from tests.support.small_models import listed_file
 
 LABELS = ("first", "sum", "length")
 HIDDEN_SIZE = 3
@@ -40,7 +41,7 @@ def write_repository(folder: Path) -> Path:
             "architecture": "bert",
             "precision": "fp32",
             "limits": {"context_length_tokens": CONTEXT_TOKENS, "vocabulary_size": 16},
-            "files": {"tokenizer": {"path": "tokenizer.json", "sha256": "", "size_bytes": 1}},
+            "files": {"tokenizer": listed_file(entry / "tokenizer.json")},
         }
         if task != "generate":
             manifest["encoder"] = {

@@ -56,6 +56,7 @@ def test_a_missing_model_and_a_wrong_task_are_told_apart(tmp_path: Path) -> None
         ({"files": {"tokenizer": {"path": "/etc/passwd"}}}, "lies outside the entry"),
         ({"files": {"tokenizer": {"path": "link.json"}}}, "lies outside the entry"),
         ({"files": {"tokenizer": {"path": "gone.json"}}}, "is missing"),
+        ({"files": {"tokenizer": {"path": "tokenizer.json"}}}, "lacks 'sha256'"),
         ({"files": []}, "value of the wrong kind"),
     ],
 )
