@@ -13,6 +13,7 @@ from naiad.v1 import classification_pb2_grpc
 from services.cli import rpc_errors
 from services.cli.bulk.exchange import Exchange
 from services.cli.bulk.rows import Row
+from services.cli.credentials import Options, open_channel
 
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -38,6 +39,7 @@ class BulkClient:
         self._retry_for_s = retry_for_s
         self._stopped = threading.Event()
         self._call: Any = None
+        self.open_channel: Callable[[str, Options], grpc.Channel] = open_channel
         self.on_wait: Callable[[str], None] = lambda _: None
 
     def stop(self) -> None:
@@ -55,7 +57,7 @@ class BulkClient:
         """Rows with their results, in order, until all are answered or `stop`. Raises CommandError."""
         wait_s = FIRST_WAIT_S
         last_answer_s, was_there = time.monotonic(), False
-        with grpc.insecure_channel(self._address, options=CHANNEL_OPTIONS) as channel:
+        with self.open_channel(self._address, CHANNEL_OPTIONS) as channel:
             stub = classification_pb2_grpc.ClassificationServiceStub(channel)
             while not self.stopped:
                 try:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from naiad.v1 import classification_pb2 as pb
@@ -22,6 +23,7 @@ from services.cli.bulk.progress import Progress
 from services.cli.bulk.results import ResultFormat
 from services.cli.bulk.rows import DEFAULT_COLUMN, DELIMITERS, STANDARD_INPUT, Row, Source, format_of, read_rows
 from services.cli.commands.classify import ACTIVATIONS
+from services.cli.credentials import open_channel
 
 COMMIT_INTERVAL_S = 1.0
 
@@ -36,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     job = _Job(output, results, source)
     exchange = Exchange()
     client = BulkClient(address, _options(arguments, results), exchange, arguments.retry_for)
+    client.open_channel = partial(open_channel, arguments=arguments)
     if output.resumed.rows:
         print(f"naiad: going on after row {output.resumed.rows} of {arguments.output}", file=sys.stderr)
     progress = Progress(total_rows, output.resumed.rows)
