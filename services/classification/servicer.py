@@ -20,11 +20,11 @@ from services.classification.messages import explain as explain_messages
 from services.classification.messages import rerank as rerank_messages
 from services.classification.messages import tokens as token_messages
 from services.classification.messages import zero_shot as zero_shot_messages
-from services.classification.messages.common import note_call
 from services.classification.rerank_logic import RerankLogic
 from services.classification.text_batches import TextBatches
 from services.classification.token_logic import TokenLogic
 from services.classification.zero_shot_logic import ZeroShotLogic
+from services.common.call import may_use_model, note_in_log
 from services.common.model_info import model_info
 from services.common.registry import Task
 
@@ -54,23 +54,23 @@ class ClassificationServicer(classification_pb2_grpc.ClassificationServiceServic
         self._bulk = BulkLogic(batches, bulk_limits, stopping)
 
     async def Classify(self, request: pb.ClassifyRequest, context: _Context) -> pb.ClassifyResponse:
-        note_call(request.model, len(request.texts) + len(request.pairs))
+        note_in_log(texts=len(request.texts) + len(request.pairs))
         field, items = classify_messages.read_items(request)
         options = classify_messages.read_options(request)
         return classify_messages.response(*await self._classify.classify(request.model, items, options, field))
 
     async def Embed(self, request: pb.EmbedRequest, context: _Context) -> pb.EmbedResponse:
-        note_call(request.model, len(request.texts))
+        note_in_log(texts=len(request.texts))
         options = embed_messages.read_options(request)
         return embed_messages.response(*await self._embed.embed(request.model, request.texts, options))
 
     async def ClassifyTokens(self, request: pb.ClassifyTokensRequest, context: _Context) -> pb.ClassifyTokensResponse:
-        note_call(request.model, len(request.texts))
+        note_in_log(texts=len(request.texts))
         options = token_messages.read_options(request)
         return token_messages.response(*await self._tokens.classify_tokens(request.model, request.texts, options))
 
     async def Rerank(self, request: pb.RerankRequest, context: _Context) -> pb.RerankResponse:
-        note_call(request.model, len(request.documents))
+        note_in_log(texts=len(request.documents))
         options = rerank_messages.read_options(request)
         reranked = await self._rerank.rerank(request.model, request.query, request.documents, options)
         return rerank_messages.response(request, reranked)
@@ -78,7 +78,7 @@ class ClassificationServicer(classification_pb2_grpc.ClassificationServiceServic
     async def ClassifyZeroShot(
         self, request: pb.ClassifyZeroShotRequest, context: _Context
     ) -> pb.ClassifyZeroShotResponse:
-        note_call(request.model, len(request.texts))
+        note_in_log(texts=len(request.texts))
         options = zero_shot_messages.read_options(request)
         answer = await self._zero_shot.classify_zero_shot(request.model, request.texts, options)
         return zero_shot_messages.response(answer)
@@ -88,7 +88,6 @@ class ClassificationServicer(classification_pb2_grpc.ClassificationServiceServic
         self, request_iterator: AsyncIterator[pb.ClassifyStreamRequest], context: _Context
     ) -> None:
         model_name, options, portions = await bulk_messages.read_start(request_iterator)
-        note_call(model_name, 0)
 
         async def write(answers: Sequence[BulkAnswer]) -> None:
             await context.write(bulk_messages.response(answers))
@@ -96,7 +95,7 @@ class ClassificationServicer(classification_pb2_grpc.ClassificationServiceServic
         await self._bulk.classify_stream(model_name, options, portions, write)
 
     async def Explain(self, request: pb.ExplainRequest, context: _Context) -> pb.ExplainResponse:
-        note_call(request.model, 1)
+        note_in_log(texts=1)
         options = explain_messages.read_options(request)
         return explain_messages.response(
             request.text, options, *await self._explain.explain(request.model, request.text, options)
@@ -105,7 +104,8 @@ class ClassificationServicer(classification_pb2_grpc.ClassificationServiceServic
     async def ListModels(
         self, request: pb.ClassificationServiceListModelsRequest, context: _Context
     ) -> pb.ClassificationServiceListModelsResponse:
-        infos = [model_info(entry, self._model_ready(entry.name)) for entry in self._registry.with_task(*TASKS)]
+        entries = [entry for entry in self._registry.with_task(*TASKS) if may_use_model(entry.name)]
+        infos = [model_info(entry, self._model_ready(entry.name)) for entry in entries]
         return pb.ClassificationServiceListModelsResponse(models=infos)
 
 

@@ -36,11 +36,41 @@ def add_connection(parser: argparse.ArgumentParser, service: str) -> None:
         metavar="HOST:PORT",
         help=f"where the {service} service listens (default: where `naiad serve` puts it)",
     )
-    add_timeout(group)
+    add_call_options(group)
 
 
-def add_timeout(group: argparse._ActionsContainer) -> None:
-    """`--timeout`."""
+def _add_credentials(group: argparse._ActionsContainer) -> None:
+    """The token is never an argument itself: other users of a machine see each other's command lines."""
+    group.add_argument("--token-file", metavar="FILE", help="bearer token to call with (default: NAIAD_TOKEN_FILE)")
+    group.add_argument(
+        "--tls-ca",
+        dest="client_tls_ca",
+        metavar="FILE|system",
+        help="call with TLS and trust these authorities (default: NAIAD_CLIENT_TLS_CA)",
+    )
+    group.add_argument(
+        "--tls-certificate",
+        dest="client_tls_certificate",
+        metavar="FILE",
+        help="certificate to show (default: NAIAD_CLIENT_TLS_CERTIFICATE)",
+    )
+    group.add_argument(
+        "--tls-private-key",
+        dest="client_tls_private_key",
+        metavar="FILE",
+        help="key of that certificate (default: NAIAD_CLIENT_TLS_PRIVATE_KEY)",
+    )
+    group.add_argument(
+        "--tls-server-name",
+        dest="client_tls_server_name",
+        metavar="NAME",
+        help="name in the service's certificate (default: the host that is called)",
+    )
+
+
+def add_call_options(group: argparse._ActionsContainer) -> None:
+    """`--timeout`, and who calls."""
+    _add_credentials(group)
     group.add_argument(
         "--timeout",
         type=positive_float,

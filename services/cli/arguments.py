@@ -2,9 +2,9 @@
 
 import argparse
 
+from services.cli.argument_parts import add_call_options as _add_call_options
 from services.cli.argument_parts import add_connection as _add_connection
 from services.cli.argument_parts import add_model as _add_model
-from services.cli.argument_parts import add_timeout as _add_timeout
 from services.cli.argument_parts import epilog
 
 
@@ -27,7 +27,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     parser.epilog = epilog("naiad models", "naiad models --json | jq -r 'select(.ready) | .name'")
     for service in ("tokenization", "generation", "classification"):
         parser.add_argument(f"--{service}-address", metavar="HOST:PORT", help=f"where the {service} service listens")
-    _add_timeout(parser)
+    _add_call_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object a model")
 
 

@@ -1,5 +1,6 @@
 """Calls to the services, as any client makes them."""
 
+import argparse
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,9 +9,11 @@ import grpc
 
 from services import client
 from services.cli import rpc_errors
+from services.cli.credentials import Credentials, credentials_of, unreadable
 
 # One server: its own error says more than that gRPC finds nobody healthy.
 _OPTIONS = client.Options(health_checks=False, stream_timeout_s=None)
+_NOBODY = Credentials()
 
 
 @dataclass(frozen=True)
@@ -21,16 +24,22 @@ class Connection:
     timeout_s: float
 
 
-def open_client(address: str, options: client.Options = _OPTIONS) -> client.Client:
-    """A client of the server at `address`."""
-    return client.connect(address, options=options)
+def open_client(address: str, credentials: Credentials = _NOBODY, options: client.Options = _OPTIONS) -> client.Client:
+    """A client of the server at `address`. Raises CommandError for a certificate that cannot be read."""
+    try:
+        return client.connect(address, token=credentials.token, tls=credentials.tls, options=options)
+    except OSError as error:
+        raise unreadable(error.filename, error) from None
 
 
 @contextlib.contextmanager
-def connect(service: str, address: str, timeout_s: float) -> Iterator[Connection]:
-    """A channel to the service; a failed call inside the block ends the command with one line about it."""
-    with open_client(address) as opened:
+def connect(service: str, address: str, arguments: argparse.Namespace) -> Iterator[Connection]:
+    """A channel to the service, with the command's credentials and timeout.
+
+    A failed call inside the block ends the command with one line about it.
+    """
+    with open_client(address, credentials_of(arguments)) as opened:
         try:
-            yield Connection(opened.channel, timeout_s)
+            yield Connection(opened.channel, arguments.timeout)
         except client.CallError as error:
             raise rpc_errors.command_error(error, service, address) from error

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
-from services.cli import arguments, classify_arguments, exit_codes, reading_arguments
+from services.cli import arguments, classify_arguments, exit_codes, reading_arguments, token_arguments
 
 DESCRIPTION = "Serves BERT and GPT models over gRPC, and calls them."
 
@@ -68,6 +68,7 @@ COMMANDS = {
         arguments.add_tokenize,
         "services.cli.commands.tokenize",
     ),
+    "token": Command("make bearer tokens for tenants", token_arguments.add_token, "services.cli.commands.token"),
     "score": Command(
         "give the log-probability of each token of a text", arguments.add_score, "services.cli.commands.score"
     ),

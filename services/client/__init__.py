@@ -87,7 +87,10 @@ def connect_aio(
 def _parts(
     target: str | Sequence[str], tls: Tls | None, options: Options
 ) -> tuple[str, grpc.ChannelCredentials | None, tuple[tuple[str, Any], ...]]:
-    return target_uri(target), None if tls is None else tls.credentials(), channel_arguments(options)
+    arguments = channel_arguments(options)
+    if tls is None:
+        return target_uri(target), None, arguments
+    return target_uri(target), tls.credentials(), (*arguments, *tls.arguments())
 
 
 def _call_defaults(token: str | None, options: Options) -> CallDefaults:

@@ -18,11 +18,19 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 
 @dataclass(frozen=True)
 class Tls:
-    """PEM files. Without `root_certificates` those of the system are trusted; `certificate` and `key` go together."""
+    """PEM files. Without `root_certificates` those of the system are trusted; `certificate` and `key` go together.
+
+    server_name: what the servers' certificates must name; None: the host of the target.
+    """
 
     root_certificates: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+    server_name: str | None = None
+
+    def arguments(self) -> tuple[tuple[str, str | int], ...]:
+        """gRPC's channel arguments that go with the credentials."""
+        return () if self.server_name is None else (("grpc.ssl_target_name_override", self.server_name),)
 
     def credentials(self) -> grpc.ChannelCredentials:
         """Raises OSError for a file that cannot be read, ValueError for half a pair."""

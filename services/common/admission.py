@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from services.common.errors import NaiadError, Reason
+from services.common.tenants import check_tenant_requests, tenant_cost
 
 
 class Admission:
@@ -30,6 +31,7 @@ class Admission:
             raise self._overloaded("requests")
         if self.tokens >= self._max_tokens:
             raise self._overloaded("tokens")
+        check_tenant_requests(self._max_requests)
         self.requests += 1
         try:
             yield
@@ -41,12 +43,13 @@ class Admission:
         """Admits the tokens of a request; one alone may exceed the bound. Raises OVERLOADED."""
         if self.tokens and self.tokens + tokens > self._max_tokens:
             raise self._overloaded("tokens")
-        self.tokens += tokens
-        try:
-            yield
-        finally:
-            self.tokens -= tokens
-            self._admit_waiting()
+        with tenant_cost(tokens, self._max_tokens):
+            self.tokens += tokens
+            try:
+                yield
+            finally:
+                self.tokens -= tokens
+                self._admit_waiting()
 
     @asynccontextmanager
     async def bulk_cost(self, tokens: int) -> AsyncIterator[None]:

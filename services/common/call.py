@@ -5,13 +5,17 @@ import time
 import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from services.common.tenants import TenantUse
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 @dataclass
 class Call:
-    """One call. `deadline_s` is in the time of the event loop, None for no deadline.
+    """One call. `deadline_s` is in the time of the event loop, None for no deadline. Without tenants, `tenant` is None.
 
     `log_fields` go into its log line: never put prompts or other content into them.
     """
@@ -21,6 +25,7 @@ class Call:
     arrived_s: float = field(default_factory=time.monotonic)
     deadline_s: float | None = None
     log_fields: dict[str, str | int | float] = field(default_factory=dict)
+    tenant: "TenantUse | None" = None
 
 
 _current: ContextVar[Call] = ContextVar("naiad_call")
@@ -35,6 +40,34 @@ def current_call() -> Call:
     """The call of the current task; a fresh one outside of any call, as in tests of logic."""
     call = _current.get(None)
     return call if call is not None else Call(method="", request_id=new_request_id())
+
+
+def current_tenant() -> "TenantUse | None":
+    """The tenant of the current task's call; None when there are no tenants, and outside of any call."""
+    call = _current.get(None)
+    return call.tenant if call is not None else None
+
+
+def note_in_log(**fields: str | int | float) -> None:
+    """Adds fields to the log line of the current call, if there is one. Never prompts or other content."""
+    call = _current.get(None)
+    if call is not None:
+        call.log_fields.update(fields)
+
+
+def may_use_model(model: str) -> bool:
+    """Whether the caller may use `model`, be there such a model or not."""
+    use = current_tenant()
+    return use is None or use.tenant.may_use_model(model)
+
+
+def may_share_prefixes() -> bool:
+    """Whether the caller's prompts may meet others' in the engine's prefix cache.
+
+    It is one for all: whoever hits it learns that somebody's prompt began the same.
+    """
+    use = current_tenant()
+    return use is None or use.tenant.prefix_cache
 
 
 def new_request_id() -> str:

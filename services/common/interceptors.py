@@ -4,28 +4,35 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
 
+from services.common.access import Access
 from services.common.call import Call, request_id_or_new, set_current_call
 from services.common.errors import NaiadError, Reason, invalid_field
 from services.common.metrics import ServiceMetrics
 from services.common.status import STATUS_CODES, status_message, trailers
+from services.common.tenants import TenantUse
 
 REQUEST_ID_KEY = "x-request-id"
 _UNMEASURED_PREFIXES = ("/grpc.",)  # health and reflection
+_REFLECTION_PREFIX = "/grpc.reflection."
 _log = logging.getLogger("naiad.rpc")
 
 _Context = grpc.aio.ServicerContext[Any, Any]
+_Who = Callable[[_Context], TenantUse | None]  # may raise NaiadError
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every call of naiad's services; health and reflection pass untouched."""
+    """Wraps every call of naiad's services. Health passes untouched; reflection too, once the caller may call."""
 
-    def __init__(self, metrics: ServiceMetrics) -> None:
+    def __init__(self, metrics: ServiceMetrics, access: Access, *, open_reflection: bool = False) -> None:
         self._metrics = metrics
+        self._access = access
+        self._open_prefixes = ("/grpc.health.", _REFLECTION_PREFIX) if open_reflection else ("/grpc.health.",)
 
     async def intercept_service(
         self,
@@ -34,49 +41,81 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> "grpc.RpcMethodHandler[Any, Any] | None":
         handler = await continuation(handler_call_details)
         method: str = handler_call_details.method
-        if handler is None or method.startswith(_UNMEASURED_PREFIXES):
+        if handler is None or method.startswith(self._open_prefixes):
             return handler
+        try:
+            tenant = self._access.identify(method, handler_call_details.invocation_metadata or ())
+            if not method.startswith(_UNMEASURED_PREFIXES):
+                return self._observed(method, handler, self._who(method, tenant))
+            if tenant is None and self._access.enabled:
+                raise NaiadError(Reason.UNAUTHENTICATED, "reflection needs a bearer token")
+        except NaiadError as error:
+            return self._refusal(method, error)
+        return handler
+
+    def _observed(
+        self, method: str, handler: "grpc.RpcMethodHandler[Any, Any]", who: _Who
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
-                self._wrap_unary(method, handler.unary_unary),
+                self._wrap_unary(method, handler.unary_unary, who),
                 _tolerant(handler.request_deserializer),
                 handler.response_serializer,
             )
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(
-                self._wrap_stream(method, handler.unary_stream),
+                self._wrap_stream(method, handler.unary_stream, who),
                 _tolerant(handler.request_deserializer),
                 handler.response_serializer,
             )
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
-                self._wrap_bidi(method, handler.stream_stream),
+                self._wrap_bidi(method, handler.stream_stream, who),
                 _tolerant(handler.request_deserializer),
                 handler.response_serializer,
             )
         return handler
 
-    def _wrap_unary(self, method: str, inner: Callable[..., Any]) -> Callable[..., Any]:
+    def _who(self, method: str, tenant: TenantUse | None) -> _Who:
+        """Who calls: `tenant`, or whoever the certificate of the connection belongs to."""
+        if tenant is not None or not self._access.enabled:
+            return lambda _: tenant
+        return lambda context: self._access.identify_peer(method, context.auth_context())
+
+    def _refusal(self, method: str, error: NaiadError) -> "grpc.RpcMethodHandler[Any, Any]":
+        """Answers in place of any kind of method, and reads nothing of what the caller sends."""
+
+        def refuse(_: _Context) -> NoReturn:
+            raise error
+
+        async def unreached() -> None: ...
+
+        async def serve(_requests: AsyncIterator[Any], context: _Context) -> None:
+            await self._observe(method, context, unreached, refuse)
+
+        return grpc.stream_stream_rpc_method_handler(serve)
+
+    def _wrap_unary(self, method: str, inner: Callable[..., Any], who: _Who) -> Callable[..., Any]:
         async def serve(request: Any, context: _Context) -> Any:
             async def run() -> Any:
                 return await inner(_readable(request), context)
 
-            return await self._observe(method, context, run)
+            return await self._observe(method, context, run, who)
 
         return serve
 
-    def _wrap_stream(self, method: str, inner: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_stream(self, method: str, inner: Callable[..., Any], who: _Who) -> Callable[..., Any]:
         """`inner` writes its responses by itself."""
 
         async def serve(request: Any, context: _Context) -> None:
             async def run() -> None:
                 await inner(_readable(request), context)
 
-            await self._observe(method, context, run)
+            await self._observe(method, context, run, who)
 
         return serve
 
-    def _wrap_bidi(self, method: str, inner: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_bidi(self, method: str, inner: Callable[..., Any], who: _Who) -> Callable[..., Any]:
         """`inner` writes its responses by itself; bytes that are no message raise where it reads them."""
 
         async def serve(requests: AsyncIterator[Any], context: _Context) -> None:
@@ -87,11 +126,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             async def run() -> None:
                 await inner(readable(), context)
 
-            await self._observe(method, context, run)
+            await self._observe(method, context, run, who)
 
         return serve
 
-    async def _observe(self, method: str, context: _Context, run: Callable[[], Awaitable[Any]]) -> Any:
+    async def _observe(self, method: str, context: _Context, run: Callable[[], Awaitable[Any]], who: _Who) -> Any:
         call = Call(method=method, request_id=_request_id(context), deadline_s=_deadline_s(context))
         set_current_call(call)
         error: NaiadError | None = None
@@ -99,7 +138,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             try:
                 # With the trailers: metadata sent ahead would end the client's right to a retry, and cost a write.
                 context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
-                return await run()
+                call.tenant = who(context)
+                with call.tenant.request() if call.tenant is not None else nullcontext():
+                    return await run()
             except NaiadError as raised:
                 error = raised
             except asyncio.CancelledError:
@@ -124,6 +165,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             "duration_ms": round(duration_s * 1000, 3),
             **call.log_fields,
         }
+        if call.tenant is not None:
+            fields["tenant"] = call.tenant.tenant.name
+            call.tenant.count_end(code)
         level = logging.INFO
         if error is not None:
             self._metrics.requests_rejected.labels(error.reason.value).inc()

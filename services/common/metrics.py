@@ -1,7 +1,9 @@
 """All metrics of the services (docs/contracts.md, section 6), on a registry of their own, and their HTTP endpoint."""
 
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
@@ -71,19 +73,31 @@ class FrontendMetrics:
 
 @dataclass(frozen=True)
 class MetricsEndpoint:
-    """A running HTTP endpoint; `port` is the one that it listens on."""
+    """A running HTTP endpoint; `port` is the one that it listens on, `tls` what it speaks TLS with."""
 
     port: int
     close: Callable[[], None]
+    tls: ssl.SSLContext | None = None
 
 
-def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> MetricsEndpoint:
-    """Serves `registry` on http://host:port/metrics from a thread. Raises OSError when the port is taken."""
-    server, thread = start_http_server(port, addr=host, registry=registry)
+def serve_metrics(
+    registry: CollectorRegistry, host: str, port: int, pair: tuple[Path, Path] | None = None
+) -> MetricsEndpoint:
+    """Serves `registry` on http://host:port/metrics from a thread; with a certificate and its key, on https.
+
+    Raises OSError when the port is taken.
+    """
+    certificate, key = (str(path) for path in pair) if pair is not None else (None, None)
+    server, thread = start_http_server(port, addr=host, registry=registry, certfile=certificate, keyfile=key)
 
     def close() -> None:
         server.shutdown()
         server.server_close()
         thread.join()
 
-    return MetricsEndpoint(port=int(server.server_address[1]), close=close)
+    tls = None
+    if isinstance(server.socket, ssl.SSLSocket):
+        tls = server.socket.context
+        # Else one client that connects and says nothing would keep all others from being accepted.
+        server.socket.do_handshake_on_connect = False  # type: ignore[attr-defined]
+    return MetricsEndpoint(int(server.server_address[1]), close, tls)

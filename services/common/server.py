@@ -13,10 +13,10 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.common.front_door import FrontDoor, FrontDoorError, open_front_door
 from services.common.health import HealthService
-from services.common.interceptors import CallInterceptor
 from services.common.logs import configure_logging
-from services.common.metrics import ServiceMetrics, serve_metrics
+from services.common.metrics import MetricsEndpoint, ServiceMetrics, serve_metrics
 from services.common.setting import SettingsError
 from services.common.settings import (
     ClassificationSettings,
@@ -93,26 +93,56 @@ def _server_options(settings: CommonSettings) -> list[tuple[str, int]]:
 
 
 async def start_server(app: ServiceApp, settings: CommonSettings, port: int, metrics_port: int) -> RunningServer:
-    """Opens both ports and starts to serve. Raises StartError."""
+    """Opens the ports and starts to serve. Raises StartError."""
     async with AsyncExitStack() as resources:
         try:
-            metrics = serve_metrics(app.metrics.registry, settings.host, metrics_port)
-        except OSError as error:
-            raise StartError(f"cannot serve metrics on {settings.host}:{metrics_port}: {error.strerror}") from error
+            door = open_front_door(settings, app.metrics, settings.retry_after_ms, settings.host)
+        except FrontDoorError as error:
+            raise StartError(str(error)) from error
+        metrics = _serve_metrics(app, door, settings, metrics_port)
         resources.callback(metrics.close)
-        server = grpc.aio.server(interceptors=(CallInterceptor(app.metrics),), options=_server_options(settings))
+        server = grpc.aio.server(interceptors=(door.interceptor,), options=_server_options(settings))
         app.add_servicer(server)
         health_pb2_grpc.add_HealthServicer_to_server(app.health, server)
-        reflection.enable_server_reflection((app.service_name, _HEALTH_NAME, reflection.SERVICE_NAME), server)
+        if settings.reflection != "off":
+            reflection.enable_server_reflection((app.service_name, _HEALTH_NAME, reflection.SERVICE_NAME), server)
         try:
-            bound_port = server.add_insecure_port(f"{settings.host}:{port}")
+            bound_port = door.add_port(server, f"{settings.host}:{port}")
         except RuntimeError as error:
             raise StartError(f"cannot listen on {settings.host}:{port}: the port is in use or not permitted") from error
+        await _start_health_port(app, settings, resources)
+        resources.push_async_callback(door.files.close)
+        door.files.start()
         await app.start(resources)
         await server.start()
         endpoints = Endpoints(settings.host, bound_port, metrics.port)
         return RunningServer(app, server, endpoints, resources.pop_all())
     raise AssertionError("unreachable: an exit stack of closers swallows nothing")
+
+
+def _serve_metrics(app: ServiceApp, door: FrontDoor, settings: CommonSettings, port: int) -> MetricsEndpoint:
+    try:
+        metrics = serve_metrics(app.metrics.registry, settings.host, port, door.metrics_pair(settings))
+    except OSError as error:
+        raise StartError(f"cannot serve metrics on {settings.host}:{port}: {error.strerror}") from error
+    door.follow_in(metrics)
+    return metrics
+
+
+async def _start_health_port(app: ServiceApp, settings: CommonSettings, resources: AsyncExitStack) -> None:
+    """The port for probes that cannot speak TLS: nothing but health is there."""
+    if settings.health_port == 0:
+        return
+    server = grpc.aio.server(options=_server_options(settings))
+    health_pb2_grpc.add_HealthServicer_to_server(app.health, server)
+    try:
+        server.add_insecure_port(f"{settings.host}:{settings.health_port}")
+    except RuntimeError as error:
+        raise StartError(
+            f"cannot listen on {settings.host}:{settings.health_port}: the port is in use or not permitted"
+        ) from error
+    await server.start()
+    resources.push_async_callback(server.stop, None)
 
 
 async def _serve(app: ServiceApp, settings: CommonSettings, port: int, metrics_port: int) -> None:

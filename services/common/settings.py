@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from services.common.access_settings import AccessSettings
+from services.common.client_credentials import CredentialSettings
 from services.common.setting import (
     ENV_PREFIX,
     METADATA_KEY,
@@ -25,7 +27,7 @@ from services.common.setting import (
 
 
 @dataclass(frozen=True)
-class CommonSettings:
+class CommonSettings(AccessSettings):
     """Settings that all services share."""
 
     host: str = setting("127.0.0.1", "HOST", doc="Address on which gRPC and metrics ports listen.")
@@ -248,7 +250,7 @@ class SupervisorSettings(CommonSettings):
 
 
 @dataclass(frozen=True)
-class ClientSettings(CommonSettings):
+class ClientSettings(CredentialSettings, CommonSettings):
     """Settings of the commands that call the services."""
 
     tokenization_address: str = setting(

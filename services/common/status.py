@@ -23,6 +23,7 @@ STATUS_CODES: Mapping[Reason, grpc.StatusCode] = MappingProxyType(
         Reason.MODEL_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
         Reason.WRONG_TASK: grpc.StatusCode.FAILED_PRECONDITION,
         Reason.OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+        Reason.QUOTA_EXCEEDED: grpc.StatusCode.RESOURCE_EXHAUSTED,
         Reason.ENGINE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
         Reason.SHUTTING_DOWN: grpc.StatusCode.UNAVAILABLE,
         Reason.DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,

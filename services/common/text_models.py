@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from services.common.call import may_use_model, note_in_log
 from services.common.chat_template import ChatTemplateRenderer, Message
 from services.common.errors import NaiadError, Reason, invalid_field
 from services.common.metrics import ServiceMetrics
@@ -70,8 +71,15 @@ class TextModels:
                 await self._renderer.start()
 
     async def get(self, name: str, *tasks: Task) -> TextModel:
-        """The model called `name`. Raises MODEL_NOT_FOUND, WRONG_TASK, or INTERNAL when its files are broken."""
-        return await self._load(self.registry.get(name, *tasks))
+        """The model called `name`. Raises MODEL_NOT_FOUND, WRONG_TASK, or INTERNAL when its files are broken.
+
+        And PERMISSION_DENIED for any name, of a model or not, that the calling tenant may not use.
+        """
+        if not may_use_model(name):
+            raise NaiadError(Reason.PERMISSION_DENIED, "model: this tenant may not use it")
+        entry = self.registry.get(name, *tasks)
+        note_in_log(model=entry.name)  # only now: a name that is no model's may be anything, a prompt too
+        return await self._load(entry)
 
     def loaded(self) -> list[TextModel]:
         """Loaded models that are still in the repository, in alphabetical order."""

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from services.common.call import Call
+from services.common.call import Call, may_share_prefixes
 from services.common.errors import NaiadError, Reason
 from services.common.infer_reply import InferReply, ParameterValue
 from services.common.registry import Task
@@ -34,6 +34,7 @@ async def _run(
         "request_output_len": 0,
         "return_context_log_probs": True,
         "top_log_probs": top_logprobs,
+        "use_prefix_cache": may_share_prefixes(),
     }
     request = logic.engine.submit(model.entry.name, {"input_ids": prepared.ids}, parameters)
     replies: list[InferReply] = []

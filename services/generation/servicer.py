@@ -8,7 +8,7 @@ import grpc
 from naiad.v1 import generation_pb2 as pb
 from naiad.v1 import generation_pb2_grpc
 
-from services.common.call import current_call
+from services.common.call import current_call, may_use_model
 from services.common.model_info import model_info
 from services.common.registry import Task
 from services.generation.events import Event
@@ -29,14 +29,12 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
 
     async def Generate(self, request: pb.GenerateRequest, context: _Context) -> pb.GenerateResponse:
         call = current_call()
-        call.log_fields.update(model=request.model[:100])
         result = await self._logic.generate(request.model, lambda entry: read_generation(request, entry), call)
         return generate_message(result)
 
     # It writes by itself: a generator would cost each token more, and see a cancelled write only when it is closed.
     async def GenerateStream(self, request: pb.GenerateStreamRequest, context: _Context) -> None:  # type: ignore[override]
         call = current_call()
-        call.log_fields.update(model=request.model[:100])
 
         def write(event: Event) -> Awaitable[None]:
             return context.write(stream_message(event, call.request_id))
@@ -45,7 +43,6 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
 
     async def Score(self, request: pb.ScoreRequest, context: _Context) -> pb.ScoreResponse:
         call = current_call()
-        call.log_fields.update(model=request.model[:100])
         model = await score_model(self._logic, request.model)
         prompt, top_logprobs = read_score(request, model.entry)
         result = await score(self._logic, model, prompt, top_logprobs, call)
@@ -56,5 +53,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     ) -> pb.GenerationServiceListModelsResponse:
         entries = self._logic.models.registry.with_task(Task.GENERATE)
         return pb.GenerationServiceListModelsResponse(
-            models=[model_info(entry, ready=self._is_ready(entry.name)) for entry in entries]
+            models=[
+                model_info(entry, ready=self._is_ready(entry.name)) for entry in entries if may_use_model(entry.name)
+            ]
         )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from naiad.v1 import generation_pb2 as pb
 
+from services.common.call import current_tenant, may_share_prefixes
 from services.common.chat_template import Message
 from services.common.errors import NaiadError, Violations
 from services.common.registry import ModelEntry
@@ -203,4 +204,9 @@ def _read_wanted(options: pb.ResponseOptions, violations: Violations) -> Wanted:
 
 def _read_scheduling(request: AnyGenerateRequest, violations: Violations) -> Scheduling:
     use_prefix_cache = request.use_prefix_cache if request.HasField("use_prefix_cache") else True
-    return Scheduling(_int(request, "priority", "priority", violations), use_prefix_cache)
+    priority = _int(request, "priority", "priority", violations)
+    use = current_tenant()
+    if use is not None:
+        most = use.tenant.max_priority
+        violations.require(priority <= most, "priority", f"{priority}; this tenant may ask for at most {most}")
+    return Scheduling(priority, use_prefix_cache and may_share_prefixes())

@@ -6,7 +6,7 @@ import grpc
 from naiad.v1 import tokenization_pb2 as pb
 from naiad.v1 import tokenization_pb2_grpc
 
-from services.common.call import current_call
+from services.common.call import current_call, may_use_model, note_in_log
 from services.common.chat_template import Message
 from services.common.errors import NaiadError
 from services.common.model_info import model_info
@@ -28,7 +28,7 @@ class TokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer):
             add_special_tokens=request.add_special_tokens if request.HasField("add_special_tokens") else True,
             max_length=request.max_length if request.HasField("max_length") else None,
         )
-        current_call().log_fields.update(model=request.model[:100], texts=len(request.texts))
+        note_in_log(texts=len(request.texts))
         outcomes = await self._logic.tokenize(request.model, request.texts, options)
         response = pb.TokenizeResponse()
         for outcome in outcomes:
@@ -40,20 +40,20 @@ class TokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer):
         return response
 
     async def Detokenize(self, request: pb.DetokenizeRequest, context: _Context) -> pb.DetokenizeResponse:
-        current_call().log_fields.update(model=request.model[:100], sequences=len(request.sequences))
+        note_in_log(sequences=len(request.sequences))
         skip = request.skip_special_tokens if request.HasField("skip_special_tokens") else True
         sequences = [sequence.ids for sequence in request.sequences]
         return pb.DetokenizeResponse(texts=await self._logic.detokenize(request.model, sequences, skip))
 
     async def CountTokens(self, request: pb.CountTokensRequest, context: _Context) -> pb.CountTokensResponse:
-        current_call().log_fields.update(model=request.model[:100], texts=len(request.texts))
+        note_in_log(texts=len(request.texts))
         special = request.add_special_tokens if request.HasField("add_special_tokens") else True
         return pb.CountTokensResponse(counts=await self._logic.count(request.model, request.texts, special))
 
     async def ApplyChatTemplate(
         self, request: pb.ApplyChatTemplateRequest, context: _Context
     ) -> pb.ApplyChatTemplateResponse:
-        current_call().log_fields.update(model=request.model[:100], messages=len(request.messages))
+        note_in_log(messages=len(request.messages))
         messages = [Message(message.role, message.content) for message in request.messages]
         prompt = request.add_generation_prompt if request.HasField("add_generation_prompt") else True
         chat = await self._logic.apply_chat_template(request.model, messages, prompt)
@@ -64,7 +64,7 @@ class TokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer):
     ) -> pb.TokenizationServiceListModelsResponse:
         models = await self._logic.loaded_models()
         return pb.TokenizationServiceListModelsResponse(
-            models=[model_info(model.entry, ready=True) for model in models]
+            models=[model_info(model.entry, ready=True) for model in models if may_use_model(model.entry.name)]
         )
 
 

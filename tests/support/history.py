@@ -86,8 +86,8 @@ def violations(
 ) -> list[str]:
     """What is wrong with a history, one line each; empty when all invariants hold.
 
-    Every call ends once, with OK or an `allowed` status, in time. Tokens are neither lost nor repeated nor other ones: a
-    call that ended well has all of its answer in `answers`, one that failed has a beginning of it.
+    Every call ends once, with OK or an `allowed` status, in time. Tokens are neither lost nor repeated nor other ones:
+    a call that ended well has all of its answer in `answers`, one that failed has a beginning of it.
     """
     return [line for call in history.calls for line in _violations_of(call, answers, allowed)]
 

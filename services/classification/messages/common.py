@@ -20,11 +20,6 @@ def known(names: Mapping[int, str | None], value: int, field: str) -> str | None
     return names[value]
 
 
-def note_call(model_name: str, texts: int) -> None:
-    """Puts what a call is about into its log line."""
-    current_call().log_fields.update(model=model_name[:100], texts=texts)
-
-
 def item_status(error: NaiadError) -> status_pb2.Status:
     """The error of one item of the current call."""
     return status_message(error, current_call().request_id)

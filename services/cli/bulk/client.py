@@ -14,6 +14,7 @@ from services.cli import rpc_errors
 from services.cli.bulk.exchange import Exchange
 from services.cli.bulk.rows import Row
 from services.cli.connection import open_client
+from services.cli.credentials import Credentials
 
 # A service that froze, or is gone without a word, is noticed.
 OPTIONS = client.Options(stream_timeout_s=None, keepalive_time_ms=30_000, health_checks=False)
@@ -33,6 +34,7 @@ class BulkClient:
         self._retry_for_s = retry_for_s
         self._stopped = threading.Event()
         self._call: Any = None
+        self.credentials = Credentials()
         self.on_wait: Callable[[str], None] = lambda _: None
 
     def stop(self) -> None:
@@ -50,7 +52,7 @@ class BulkClient:
         """Rows with their results, in order, until all are answered or `stop`. Raises CommandError."""
         wait_s = FIRST_WAIT_S
         last_answer_s, was_there = time.monotonic(), False
-        with open_client(self._address, OPTIONS) as opened:
+        with open_client(self._address, self.credentials, OPTIONS) as opened:
             stub = opened.classification
             while not self.stopped:
                 try:

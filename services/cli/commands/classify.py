@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     address = addresses.resolve("classification", arguments.address)
     requests = list(_requests(arguments))
     print_results = _print_json if arguments.json else _print_table
-    with connect("classification", address, arguments.timeout) as connection:
+    with connect("classification", address, arguments) as connection:
         all_good = print_results(_call(connection, requests))
     return exit_codes.OK if all_good else exit_codes.FAILED
 

@@ -22,6 +22,7 @@ from services.cli.bulk.progress import Progress
 from services.cli.bulk.results import ResultFormat
 from services.cli.bulk.rows import DEFAULT_COLUMN, DELIMITERS, STANDARD_INPUT, Row, Source, format_of, read_rows
 from services.cli.commands.classify import ACTIVATIONS
+from services.cli.credentials import credentials_of
 
 COMMIT_INTERVAL_S = 1.0
 
@@ -36,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     job = _Job(output, results, source)
     exchange = Exchange()
     client = BulkClient(address, _options(arguments, results), exchange, arguments.retry_for)
+    client.credentials = credentials_of(arguments)
     if output.resumed.rows:
         print(f"naiad: going on after row {output.resumed.rows} of {arguments.output}", file=sys.stderr)
     progress = Progress(total_rows, output.resumed.rows)

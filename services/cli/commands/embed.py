@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     requests = [_request(arguments, texts) for texts in inputs.batches(inputs.texts(arguments.texts, "text"))]
     address = addresses.resolve("classification", arguments.address)
-    with connect("classification", address, arguments.timeout) as connection:
+    with connect("classification", address, arguments) as connection:
         results = _call(connection, requests)
         all_good = _print_similarity(results) if arguments.similarity else _print_vectors(results, arguments)
     return exit_codes.OK if all_good else exit_codes.FAILED

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         truncate=arguments.truncate,
     )
     address = addresses.resolve("classification", arguments.address)
-    with connect("classification", address, arguments.timeout) as connection:
+    with connect("classification", address, arguments) as connection:
         stub = classification_pb2_grpc.ClassificationServiceStub(connection.channel)
         response = stub.Explain(request, timeout=connection.timeout_s)
     if arguments.json:

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Generates, streaming unless the result is wanted as a whole."""
     fields = _request_fields(arguments, inputs.one_text(arguments.prompt, "prompt"))
     address = addresses.resolve("generation", arguments.address)
-    with connect("generation", address, arguments.timeout) as connection:
+    with connect("generation", address, arguments) as connection:
         if _wants_stream(arguments):
             return _stream(connection, generation_pb2.GenerateStreamRequest(**fields), arguments)
         return _generate(connection, generation_pb2.GenerateRequest(**fields), arguments)

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     for service, list_models in LISTS.items():
         address = addresses.resolve(service, getattr(arguments, f"{service}_address"))
         try:
-            with connect(service, address, arguments.timeout) as connection:
+            with connect(service, address, arguments) as connection:
                 models |= {model.name: model for model in list_models(connection)}
         except exit_codes.CommandError as error:
             problems.append(error)

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     address = addresses.resolve("classification", arguments.address)
     ranked: list[Ranked] = []
     failed: list[Failed] = []
-    with connect("classification", address, arguments.timeout) as connection:
+    with connect("classification", address, arguments) as connection:
         # A score does not depend on the other documents, so that they need not be in one call.
         for first, response in _call(connection, arguments, documents):
             ranked += [(first + result.index, result.score) for result in response.results]

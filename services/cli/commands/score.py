@@ -16,7 +16,7 @@ def run(arguments: argparse.Namespace) -> int:
     request = generation_pb2.ScoreRequest(
         model=arguments.model, text=inputs.one_text(arguments.text, "text"), top_logprobs=arguments.top
     )
-    with connect("generation", addresses.resolve("generation", arguments.address), arguments.timeout) as connection:
+    with connect("generation", addresses.resolve("generation", arguments.address), arguments) as connection:
         stub = generation_pb2_grpc.GenerationServiceStub(connection.channel)
         response = stub.Score(request, timeout=connection.timeout_s)
     if arguments.json:

@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     texts = inputs.texts(arguments.texts, "ids" if arguments.detokenize else "text")
     sequences = _sequences(arguments, texts) if arguments.detokenize else []
     address = addresses.resolve("tokenization", arguments.address)
-    with connect("tokenization", address, arguments.timeout) as connection:
+    with connect("tokenization", address, arguments) as connection:
         client = _Client(connection, arguments)
         if arguments.detokenize:
             return max(client.detokenize(some) for some in inputs.batches(sequences))

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     requests = [_request(arguments, texts) for texts in inputs.batches(inputs.texts(arguments.texts, "text"))]
     address = addresses.resolve("classification", arguments.address)
     print_results = _print_json if arguments.json else _print_table
-    with connect("classification", address, arguments.timeout) as connection:
+    with connect("classification", address, arguments) as connection:
         all_good = print_results(_call(connection, requests))
     return exit_codes.OK if all_good else exit_codes.FAILED
 
