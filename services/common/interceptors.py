@@ -147,7 +147,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 error = _cancellation(context)
                 raise
             except Exception as raised:
-                error = NaiadError(Reason.INTERNAL, repr(raised))
+                error = NaiadError(Reason.INTERNAL, type(raised).__qualname__)
                 _log.exception("unexpected error", extra={"fields": {"request_id": call.request_id}})
             finally:
                 self._finish(call, error)

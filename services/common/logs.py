@@ -3,7 +3,11 @@
 import json
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
+from pathlib import Path
+
+_SHOWN_PATH_PARTS = 3
 
 
 class JsonFormatter(logging.Formatter):
@@ -20,8 +24,23 @@ class JsonFormatter(logging.Formatter):
         if isinstance(fields, dict):
             line.update(fields)
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+            line["traceback"] = describe_exception(record.exc_info[1])
         return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def describe_exception(error: BaseException | None) -> list[str]:
+    """Kinds of exceptions, the one that was raised last first, and the code that they came through.
+
+    Their messages are left out: those of libraries quote what they choke on, which may be somebody's prompt.
+    """
+    lines: list[str] = []
+    while error is not None:
+        lines.append(type(error).__qualname__)
+        for frame in reversed(traceback.extract_tb(error.__traceback__)):
+            file = "/".join(Path(frame.filename).parts[-_SHOWN_PATH_PARTS:])
+            lines.append(f"  {frame.name} ({file}:{frame.lineno})")
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return lines
 
 
 def configure_logging(level: str) -> None:

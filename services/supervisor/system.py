@@ -40,6 +40,8 @@ class Endpoint:
     variable: str
     metrics_variable: str
     host_variable: str
+    health_port: int = 0  # where health is asked for without TLS; 0: at the gRPC port
+    metrics_tls: bool = False
 
     @property
     def address(self) -> str:
@@ -47,9 +49,14 @@ class Endpoint:
         return local_address(self.host, self.port)
 
     @property
+    def health_address(self) -> str:
+        """HOST:PORT that answers health without TLS, for a caller on this machine."""
+        return local_address(self.host, self.health_port or self.port)
+
+    @property
     def metrics_url(self) -> str:
         """URL of the Prometheus endpoint, for a caller on this machine."""
-        return f"http://{local_address(self.host, self.metrics_port)}/metrics"
+        return f"{'https' if self.metrics_tls else 'http'}://{local_address(self.host, self.metrics_port)}/metrics"
 
     def port_uses(self) -> list[ports.PortUse]:
         """Both ports, to be checked before the start."""
@@ -112,13 +119,13 @@ class System:
 
     def _service_member(self, service: Endpoint) -> Member:
         async def wait_ready() -> None:
-            await readiness.wait_until_serving(service.address)
+            await readiness.wait_until_serving(service.health_address)
 
         spec = ChildSpec(
             name=service.name,
             # -P: a folder named "services" where naiad was started must not be taken for ours.
             command=(sys.executable, "-P", "-m", f"services.{service.name}"),
-            environment=self.environment,
+            environment={**self.environment, "NAIAD_HEALTH_PORT": str(service.health_port)},
             log_path=self._log_path(service.name),
             stop_timeout_s=self.settings.drain_grace_ms / 1e3 + SERVICE_STOP_MARGIN_S,
         )
@@ -182,6 +189,9 @@ def _service_endpoint(name: str, settings: ServiceSettings) -> Endpoint:
         variable=f"{prefix}_PORT",
         metrics_variable=f"{prefix}_METRICS_PORT",
         host_variable="NAIAD_HOST",
+        # Whoever starts the services has none of the certificates that they may want to see.
+        health_port=_free_port(settings.host) if settings.tls_enabled else 0,
+        metrics_tls=settings.metrics_tls,
     )
 
 

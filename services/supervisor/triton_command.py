@@ -2,13 +2,19 @@
 
 import importlib.util
 import os
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.supervisor.errors import StartError
 
 BACKEND_LIBRARY = "naiad/libtriton_naiad.so"
 EXIT_TIMEOUT_S = 15
+# What the services never ask Triton for: such calls need a header whose value is made up at each start and told nobody.
+LOCKED_PROTOCOLS = (
+    "shared-memory", "model-repository", "model-config", "metadata", "statistics", "trace", "logging",
+)  # fmt: skip
+LOCK_HEADER = "naiad-admin"
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,7 @@ class TritonOptions:
     host: str
     grpc_port: int
     metrics_port: int
+    lock: str = field(default_factory=lambda: secrets.token_hex(32), repr=False, compare=False)
 
     def command(self) -> tuple[str, ...]:
         """The command line: models are fixed at start, nothing is guessed, a model that does not load ends it."""
@@ -39,6 +46,7 @@ class TritonOptions:
             "--allow-grpc=true",
             f"--grpc-address={self.host}",
             f"--grpc-port={self.grpc_port}",
+            f"--grpc-restricted-protocol={','.join(LOCKED_PROTOCOLS)}:{LOCK_HEADER}={self.lock}",
             "--allow-metrics=true",
             "--allow-gpu-metrics=false",
             f"--metrics-address={self.host}",

@@ -44,6 +44,7 @@ class Stack:
     metrics_ports: dict[str, int]
     output: Path
     channels: dict[str, grpc.Channel] = field(default_factory=dict)
+    credentials: grpc.ChannelCredentials | None = None  # None: no TLS
 
     def address(self, service: str) -> str:
         """HOST:PORT of a service's gRPC endpoint."""
@@ -52,7 +53,12 @@ class Stack:
     def channel(self, service: str) -> grpc.Channel:
         """The one channel of this stack to a service."""
         if service not in self.channels:
-            self.channels[service] = grpc.insecure_channel(self.address(service))
+            address = self.address(service)
+            self.channels[service] = (
+                grpc.insecure_channel(address)
+                if self.credentials is None
+                else grpc.secure_channel(address, self.credentials)
+            )
         return self.channels[service]
 
     def health(self, service: str) -> int:
@@ -93,8 +99,13 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running_stack(repository: Path, work_folder: Path, **settings: str) -> Iterator[Stack]:
-    """Starts the system on `repository`; `settings` are more NAIAD_ variables. Fails if it does not end cleanly."""
+def running_stack(
+    repository: Path, work_folder: Path, *, credentials: grpc.ChannelCredentials | None = None, **settings: str
+) -> Iterator[Stack]:
+    """Starts the system on `repository`; `settings` are more NAIAD_ variables. Fails if it does not end cleanly.
+
+    `credentials` are what its services are called with when they speak TLS.
+    """
     ports = free_ports(8)
     grpc_ports = dict(zip([*SERVICES, "triton"], ports[:4], strict=True))
     metrics_ports = dict(zip([*SERVICES, "triton"], ports[4:], strict=True))
@@ -124,7 +135,7 @@ def running_stack(repository: Path, work_folder: Path, **settings: str) -> Itera
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    stack = Stack(process, environment, grpc_ports, metrics_ports, output)
+    stack = Stack(process, environment, grpc_ports, metrics_ports, output, credentials=credentials)
     try:
         _wait_until_serving(stack)
         yield stack

@@ -36,6 +36,7 @@ class TritonServer:
     """A running tritonserver. Made by `run_triton`."""
 
     def __init__(self, options: TritonOptions, arguments: Sequence[str]) -> None:
+        self.options = options
         self.grpc_address = f"{options.host}:{options.grpc_port}"
         self.metrics_url = f"http://{options.host}:{options.metrics_port}/metrics"
         self._lines: list[str] = []

@@ -73,6 +73,27 @@ async def test_an_unexpected_exception_is_internal_with_the_request_id_only(
     assert "ZeroDivisionError" in caplog.text
 
 
+async def test_the_log_shows_where_an_unexpected_exception_came_from_and_not_what_it_says(
+    settings: TokenizationSettings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def choke(*_: object) -> None:
+        try:
+            raise ValueError("cannot read 'a secret prompt'")
+        except ValueError as error:
+            raise RuntimeError("a secret prompt") from error
+
+    monkeypatch.setattr("services.tokenization.logic.TokenizationLogic.tokenize", choke)
+    async with running(build(settings), settings) as (_, channel):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await tokenization_pb2_grpc.TokenizationServiceStub(channel).Tokenize(request())
+    lines = [JsonFormatter().format(record) for record in caplog.records]
+    assert not any("secret" in line for line in lines)
+    (shown,) = [line for line in map(json.loads, lines) if "traceback" in line]
+    kinds = [entry for entry in shown["traceback"] if not entry.startswith(" ")]
+    assert kinds == ["RuntimeError", "ValueError"]
+    assert any("choke (" in entry and "test_server.py:" in entry for entry in shown["traceback"])
+
+
 async def test_each_call_is_one_log_line_without_its_content(
     settings: TokenizationSettings, caplog: pytest.LogCaptureFixture
 ) -> None:

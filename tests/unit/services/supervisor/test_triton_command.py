@@ -53,6 +53,14 @@ def test_what_is_missing_is_named_with_how_to_mend_it(
     assert "\n" not in str(caught.value)
 
 
+def test_each_start_has_a_lock_of_its_own_that_a_restart_keeps(options: TritonOptions) -> None:
+    other = TritonOptions(
+        options.server, options.onnxruntime_library, options.model_repository, options.backend_directory, "::1", 1, 2
+    )
+    assert options.lock != other.lock
+    assert options.command() == options.command()
+
+
 def test_the_command_keeps_triton_on_its_host_and_its_models_fixed(options: TritonOptions) -> None:
     command = options.command()
     assert command[0] == str(options.server)

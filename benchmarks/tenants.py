@@ -1,0 +1,209 @@
+"""Two tenants, one of them greedy: what the other's requests take while it offers its share, and ten times that.
+
+`python -m benchmarks.tenants [--seconds 25] [--rounds 2] [--output FILE.json]`. The whole stack, with
+the demo model `chat`. First the capacity is measured, with as many requests in flight as the service admits; a tenant's
+share is half of it. Then the modest tenant offers half its share at random times, always the same, beside the greedy
+one. The goal: ten times the share leaves the modest one's p99 within 1.2 times, and none of its requests refused.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import secrets
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import grpc
+from naiad.v1 import generation_pb2, generation_pb2_grpc
+
+from benchmarks.report import percentile, table, write_report
+from services.common.tenant_file import digest_of
+from tests.support.models import demo_model, linked_models
+from tests.support.stack import Stack, running_stack
+
+MODEL = "chat"
+GOAL = 1.2
+TIMES = (1, 10)
+PROMPT_TOKENS = 32
+NEW_TOKENS = 16
+IN_FLIGHT = 16  # requests that the service admits
+WARM_SECONDS = 3.0
+TENANTS = ("greedy", "modest")
+
+
+@dataclass
+class Outcome:
+    """What became of one tenant's requests in one phase."""
+
+    offered: int = 0
+    refused: int = 0
+    served_ms: list[float] = field(default_factory=list)
+    refused_ms: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One phase. Times are from the call to its whole answer, of the modest tenant unless said."""
+
+    greedy_times: int
+    greedy_offered_per_s: float
+    greedy_served_per_s: float
+    modest_offered: int
+    modest_refused: int
+    modest_p50_ms: float
+    modest_p99_ms: float
+    greedy_refusal_p99_ms: float | None
+
+
+class Tenant:
+    """A tenant's connection. Nothing is retried: what is refused counts as refused."""
+
+    def __init__(self, stack: Stack, token: str, seed: int) -> None:
+        self._channel = grpc.aio.insecure_channel(stack.address("generation"), options=(("grpc.enable_retries", 0),))
+        self._stub = generation_pb2_grpc.GenerationServiceStub(self._channel)
+        self._metadata = (("authorization", f"Bearer {token}"),)
+        self.chance = random.Random(seed)
+
+    async def generate(self, outcome: Outcome) -> None:
+        """One request."""
+        request = generation_pb2.GenerateRequest(model=MODEL, use_prefix_cache=False)
+        request.token_ids.ids.extend(self.chance.randrange(300, 30_000) for _ in range(PROMPT_TOKENS))
+        request.sampling.temperature = 0
+        request.stopping.max_tokens, request.stopping.ignore_eos = NEW_TOKENS, True
+        begun_s = time.perf_counter()
+        outcome.offered += 1
+        try:
+            await self._stub.Generate(request, metadata=self._metadata, timeout=60)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                raise
+            outcome.refused += 1
+            outcome.refused_ms.append(1e3 * (time.perf_counter() - begun_s))
+            return
+        outcome.served_ms.append(1e3 * (time.perf_counter() - begun_s))
+
+    async def offer(self, per_s: float, seconds: float) -> Outcome:
+        """Requests at random times, `per_s` of them a second, whether earlier ones are answered or not."""
+        outcome = Outcome()
+        async with asyncio.TaskGroup() as group:
+            loop = asyncio.get_running_loop()
+            next_s = loop.time()
+            end_s = next_s + seconds
+            while (next_s := next_s + self.chance.expovariate(per_s)) < end_s:
+                await asyncio.sleep(max(0.0, next_s - loop.time()))
+                group.create_task(self.generate(outcome))
+        return outcome
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        await self._channel.close()
+
+
+async def capacity_per_s(tenants: list[Tenant], seconds: float) -> float:
+    """Requests a second with all that is admitted in flight, in equal parts."""
+    outcome = Outcome()
+    end_s = time.perf_counter() + seconds
+
+    async def one_after_the_other(tenant: Tenant) -> None:
+        while time.perf_counter() < end_s:
+            await tenant.generate(outcome)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(IN_FLIGHT):
+            group.create_task(one_after_the_other(tenants[number % len(tenants)]))
+    return len(outcome.served_ms) / seconds
+
+
+async def phase(stack: Stack, tokens: dict[str, str], share_per_s: float, times: int, seconds: float) -> Result:
+    """Both tenants at once. The modest one offers the same in every phase."""
+    greedy, modest = (Tenant(stack, tokens[name], seed) for seed, name in enumerate(TENANTS))
+    try:
+        await asyncio.gather(
+            greedy.offer(share_per_s * times, WARM_SECONDS), modest.offer(share_per_s / 2, WARM_SECONDS)
+        )
+        modest.chance.seed(7)
+        of_greedy, of_modest = await asyncio.gather(
+            greedy.offer(share_per_s * times, seconds), modest.offer(share_per_s / 2, seconds)
+        )
+    finally:
+        await asyncio.gather(greedy.close(), modest.close())
+    return Result(
+        greedy_times=times,
+        greedy_offered_per_s=of_greedy.offered / seconds,
+        greedy_served_per_s=len(of_greedy.served_ms) / seconds,
+        modest_offered=of_modest.offered,
+        modest_refused=of_modest.refused,
+        modest_p50_ms=percentile(of_modest.served_ms, 0.5),
+        modest_p99_ms=percentile(of_modest.served_ms, 0.99),
+        greedy_refusal_p99_ms=percentile(of_greedy.refused_ms, 0.99) if of_greedy.refused_ms else None,
+    )
+
+
+async def measure(stack: Stack, tokens: dict[str, str], seconds: float, rounds: int) -> tuple[float, list[Result]]:
+    """Capacity in requests a second, and the phases in turn."""
+    tenants = [Tenant(stack, tokens[name], 100 + seed) for seed, name in enumerate(TENANTS)]
+    await capacity_per_s(tenants, WARM_SECONDS)
+    capacity = await capacity_per_s(tenants, 2 * WARM_SECONDS)
+    await asyncio.gather(*(tenant.close() for tenant in tenants))
+    results = [await phase(stack, tokens, capacity / 2, times, seconds) for _ in range(rounds) for times in TIMES]
+    return capacity, results
+
+
+def ratio(results: list[Result]) -> float:
+    """The modest tenant's p99 beside ten times the share, to that beside the share; each the best of its rounds."""
+    best = {times: min(one.modest_p99_ms for one in results if one.greedy_times == times) for times in TIMES}
+    return best[TIMES[1]] / best[TIMES[0]]
+
+
+def summary(results: list[Result]) -> str:
+    """A table of all phases."""
+    return table(
+        ("greedy offers", "greedy offered / served a second", "modest refused", "modest p50 / p99", "refusal p99"),
+        (
+            (
+                f"{one.greedy_times} x its share",
+                f"{one.greedy_offered_per_s:.1f} / {one.greedy_served_per_s:.1f}",
+                f"{one.modest_refused} of {one.modest_offered}",
+                f"{one.modest_p50_ms:.0f} / {one.modest_p99_ms:.0f} ms",
+                "-" if one.greedy_refusal_p99_ms is None else f"{one.greedy_refusal_p99_ms:.1f} ms",
+            )
+            for one in results
+        ),
+    )
+
+
+def main() -> None:
+    """Measures, prints a table, writes JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tenants", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=25.0, help="length of a phase (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=2, help="phases of each kind (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/out/tenants.json"))
+    arguments = parser.parse_args()
+    tokens = {name: secrets.token_urlsafe(32) for name in TENANTS}
+    with (
+        tempfile.TemporaryDirectory(prefix="naiad-tenants-") as folder,
+        linked_models({MODEL: {}}, source=demo_model(MODEL)) as repository,
+    ):
+        work = Path(folder)
+        file = work / "tenants.json"
+        entries = {name: {"tokens": [{"sha256": digest_of(token).hex()}]} for name, token in tokens.items()}
+        file.write_text(json.dumps({"tenants": entries}))
+        with running_stack(
+            repository,
+            work,
+            NAIAD_TENANTS_FILE=str(file),
+            NAIAD_GENERATION_MAX_INFLIGHT_TOKENS=str(IN_FLIGHT * (PROMPT_TOKENS + NEW_TOKENS)),
+        ) as stack:
+            capacity, results = asyncio.run(measure(stack, tokens, arguments.seconds, arguments.rounds))
+    print(f"capacity {capacity:.1f} requests/s\n")
+    print(summary(results))
+    print(f"\np99 of the modest tenant, 10 times to 1: {ratio(results):.2f} (goal: at most {GOAL})")
+    report = {"capacity_requests_per_s": capacity, "phases": [asdict(one) for one in results], "ratio": ratio(results)}
+    write_report(arguments.output, report)
+
+
+if __name__ == "__main__":
+    main()
