@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.common.door import Door
 from services.common.health import HealthService
 from services.common.interceptors import CallInterceptor
 from services.common.logs import configure_logging
@@ -48,7 +49,7 @@ class ServiceApp:
     """What a service hands to `run`: its full name, how to add its servicer, and what to start and to end.
 
     `start` runs before the port is open; what it pushes on `resources` is closed after the last call has ended.
-    `start` sets `health` to serving when it is, or starts what does.
+    `start` sets `health` to serving when it is, or starts what does. `door` admits calls; without one all come in.
     """
 
     service_name: str
@@ -57,6 +58,7 @@ class ServiceApp:
     metrics: ServiceMetrics
     health: HealthService
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    door: Door | None = None
 
 
 class RunningServer:
@@ -100,7 +102,8 @@ async def start_server(app: ServiceApp, settings: CommonSettings, port: int, met
         except OSError as error:
             raise StartError(f"cannot serve metrics on {settings.host}:{metrics_port}: {error.strerror}") from error
         resources.callback(metrics.close)
-        server = grpc.aio.server(interceptors=(CallInterceptor(app.metrics),), options=_server_options(settings))
+        interceptor = CallInterceptor(app.metrics, app.door)
+        server = grpc.aio.server(interceptors=(interceptor,), options=_server_options(settings))
         app.add_servicer(server)
         health_pb2_grpc.add_HealthServicer_to_server(app.health, server)
         reflection.enable_server_reflection((app.service_name, _HEALTH_NAME, reflection.SERVICE_NAME), server)
