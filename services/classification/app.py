@@ -40,7 +40,9 @@ def build(settings: ClassificationSettings) -> ServiceApp:
         settings.max_stream_items, settings.max_stream_bytes, settings.max_pack_tokens, settings.max_parallel_packs
     )
     stopping = asyncio.Event()
-    servicer = ClassificationServicer(batches, triton_health.model_ready, bulk_limits, stopping)
+    servicer = ClassificationServicer(
+        batches, triton_health.model_ready, bulk_limits, stopping, settings.write_stall_timeout_ms
+    )
 
     def add_servicer(server: grpc.aio.Server) -> None:
         classification_pb2_grpc.add_ClassificationServiceServicer_to_server(servicer, server)

@@ -41,7 +41,11 @@ class AdaptiveLimit:
         self._clock = clock
         self._limit = float(min(max(options.start, options.minimum), options.maximum))
         self._cut_at_s = float("-inf")
-        self._begin_window(clock())
+        # Of the window.
+        self._window_began_s = clock()
+        self._samples = 0
+        self._sum_s = 0.0
+        self._peak_tokens = 0
 
     @property
     def tokens(self) -> int:

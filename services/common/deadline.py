@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from statistics import median
 
 from services.common.errors import NaiadError, Reason
@@ -23,7 +23,7 @@ def deadline_exceeded() -> NaiadError:
     return NaiadError(Reason.DEADLINE_EXCEEDED, "the deadline has passed")
 
 
-def timeout_parameter(deadline_s: float | None) -> Mapping[str, ParameterValue]:
+def timeout_parameter(deadline_s: float | None) -> dict[str, ParameterValue]:
     """The parameter that tells the engine how long a request has. Raises DEADLINE_EXCEEDED when it is too late.
 
     The engine ends what is late by itself, even if this process is gone.

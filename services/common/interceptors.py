@@ -95,10 +95,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if ticket is None:
             return await self._observe(method, context, run)
         set_current_ticket(ticket)
-        try:
-            return await self._observe(method, context, run)
-        finally:
-            ticket.release()
+
+        async def run_and_release() -> Any:
+            try:
+                return await run()
+            finally:
+                ticket.release()  # before the client hears of the end: it may call again at once
+
+        return await self._observe(method, context, run_and_release)
 
     async def _refuse(self, method: str, context: _Context, error: NaiadError) -> None:
         """Counts a refused call; many of them make one log line."""
@@ -156,7 +160,7 @@ def _message(read: _Read, data: bytes) -> Any:
 
 
 class RefusalLog:
-    """Writes how many calls were refused, once a second while there are any: a line for each would cost more than it."""
+    """Writes how many calls were refused, once a second while there are any: a line for each costs too much."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()

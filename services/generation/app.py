@@ -13,7 +13,6 @@ from services.common.overload_settings import admission_options
 from services.common.registry import ModelRegistry, Task
 from services.common.server import ServiceApp
 from services.common.settings import GenerationSettings
-from services.common.stream_request import BufferLimits
 from services.common.text_models import TextModels
 from services.common.triton_client import TritonChannel, TritonHealth, TritonStream, unavailable
 from services.generation.engine import LoadedModelsOnly
@@ -30,7 +29,7 @@ def build(settings: GenerationSettings) -> ServiceApp:
     registry = ModelRegistry(settings.model_repository)
     models = TextModels(registry, settings, metrics)
     channel = TritonChannel(settings.triton_address, settings.retry_after_ms)
-    stream = TritonStream(channel, BufferLimits(settings.max_buffered_responses, settings.max_buffered_bytes))
+    stream = TritonStream(channel, settings.max_buffered_responses, settings.max_buffered_bytes)
     triton_health = TritonHealth(channel, lambda: [entry.name for entry in registry.with_task(Task.GENERATE)])
     triton_metrics = TritonMetrics(metrics.registry)
     admission = Admission(admission_options(settings))
