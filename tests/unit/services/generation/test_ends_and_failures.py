@@ -98,9 +98,9 @@ async def test_the_engine_is_told_the_time_that_is_left(stack: Stack) -> None:
     stack.fake.plan = lambda _: Plan(context_log_probs=[-1.0])
     await stack.stub.Score(pb.ScoreRequest(model="chat", token_ids=common_pb2.TokenIds(ids=[5, 6])), timeout=20)
     generate, stream, score = stack.fake.requests
-    assert 20_000_000 < generate.parameters["timeout_us"] <= 30_000_000
+    assert 20_000_000 < generate.parameters["timeout_us"] < 31_000_000
     assert "timeout_us" not in stream.parameters
-    assert 10_000_000 < score.parameters["timeout_us"] <= 20_000_000
+    assert 10_000_000 < score.parameters["timeout_us"] < 21_000_000
 
 
 async def test_what_the_engine_gave_up_for_its_deadline_is_deadline_exceeded(stack: Stack) -> None:
