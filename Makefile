@@ -37,7 +37,7 @@ comma := ,
 # One thread each: several run at once, and the weights that come out depend on the number of threads.
 train = OMP_NUM_THREADS=1 $(BIN)/python examples/$(1)
 
-.PHONY: help serve test test-long exact-models check format core models protos setup sanitize bench bench-peers bench-encoder bench-encoder-peers bench-engine bench-guided check-gpu soak clean
+.PHONY: help serve test test-long exact-models check format core models protos setup sanitize bench bench-peers bench-encoder bench-encoder-peers bench-engine bench-guided bench-overload check-gpu soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-19s %s\n", $$1, $$2}'
@@ -168,6 +168,9 @@ bench-guided: core models $(STAMPS)/dev ## measure what structured output costs
 
 bench-engine: core models $(STAMPS)/dev ## measure fairness, prefix reuse and speculation of the engine
 	@for part in prefix speculation fairness; do $(BIN)/python -m benchmarks.$$part; done
+
+bench-overload: core models $(STAMPS)/dev ## measure goodput, latencies and refusals at up to ten times the capacity
+	@$(BIN)/python -m benchmarks.overload $(ARGS)
 
 check-gpu: core $(STAMPS)/dev ## on a machine with a GPU: export for CUDA, serve, compare with transformers
 	@$(BIN)/python -m benchmarks.gpu_check

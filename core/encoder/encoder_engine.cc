@@ -1,5 +1,6 @@
 #include "encoder/encoder_engine.h"
 
+#include <algorithm>
 #include <new>
 #include <string>
 
@@ -57,6 +58,13 @@ Status EncoderEngine::Submit(EncoderRequest&& request) {
   return status;
 }
 
+void EncoderEngine::Stop(const std::string& request_id) {
+  if (request_id.empty()) return;
+  const std::lock_guard lock(mutex_);
+  const auto has_id = [&](const EncoderRequest& request) { return request.id == request_id; };
+  if (std::ranges::any_of(inbox_, has_id)) stopped_ids_.insert(request_id);
+}
+
 void EncoderEngine::ThreadMain() {
   NameThisThread(kEngineThreadName);
   while (true) {
@@ -73,8 +81,12 @@ bool EncoderEngine::Step() {
   Status status;
   std::chrono::microseconds duration{0};
   try {
+    const bool has_ended_some = EndUnwanted();
     const Slices slices = FillRun();
-    if (slices.empty()) return false;
+    if (slices.empty()) {
+      if (has_ended_some) ReportLoad();
+      return has_ended_some;
+    }
     status = Run(slices, &duration);
   } catch (const std::bad_alloc&) {
     status = Status::ResourceExhausted("out of memory");
@@ -91,6 +103,31 @@ bool EncoderEngine::Step() {
   }
   ReportLoad();
   return true;
+}
+
+// Requests that were stopped before they began, or are past their deadline. False if there are none.
+bool EncoderEngine::EndUnwanted() {
+  const Clock::time_point now = Clock::now();
+  std::deque<EncoderWork> late;
+  std::deque<EncoderWork> stopped;
+  if (!works_.empty() && works_.front().IsLate(now)) late.swap(works_);  // The one that the last run left incomplete.
+  {
+    const std::lock_guard lock(mutex_);
+    const auto leaves = [&](EncoderRequest& request) {
+      const bool is_stopped = stopped_ids_.contains(request.id);
+      const bool is_late = request.deadline && now >= *request.deadline;
+      if (is_stopped || is_late) {
+        (is_stopped ? stopped : late).emplace_back(std::move(request), runner_->shape(), now);
+      }
+      return is_stopped || is_late;
+    };
+    std::erase_if(inbox_, leaves);
+    stopped_ids_.clear();
+  }
+  const bool has_ended_some = !late.empty() || !stopped.empty();
+  FailWorks(std::move(late), Status::DeadlineExceeded());
+  FailWorks(std::move(stopped), Status(ErrorCode::kCancelled, "the request was stopped"));
+  return has_ended_some;
 }
 
 // The next run's texts: first those of the request that the last run could not finish, then requests from the inbox.

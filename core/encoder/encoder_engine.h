@@ -6,7 +6,9 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -26,7 +28,8 @@ struct EncoderEngineOptions {
 };
 
 // Requests are worked on in the order of their arrival. A run takes as many of the next texts as fit into the token
-// budget: many small requests share one, and a request of many texts is spread over several.
+// budget: many small requests share one, and a request of many texts is spread over several. Before each run the
+// requests that nobody waits for any more leave.
 class EncoderEngine {
  public:
   EncoderEngine(EncoderEngineOptions options, std::unique_ptr<EncoderRunner> runner, EngineObserver& observer);
@@ -41,6 +44,10 @@ class EncoderEngine {
   // `request` is left as it was and its sink is not called.
   Status Submit(EncoderRequest&& request);
 
+  // Ends the request of this id with kCancelled if no run has begun to work on it. Any thread. No effect: an id that
+  // does not wait.
+  void Stop(const std::string& request_id);
+
   // Makes one run; false when there was nothing to do. Not while the thread runs.
   bool Step();
 
@@ -51,6 +58,7 @@ class EncoderEngine {
   using Slices = std::vector<std::pair<EncoderWork*, WorkSlice>>;
 
   void ThreadMain();
+  bool EndUnwanted();
   Slices FillRun();
   bool TakeNext();
   Status Run(const Slices& slices, std::chrono::microseconds* duration);
@@ -69,8 +77,10 @@ class EncoderEngine {
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<EncoderRequest> inbox_;  // Guarded by mutex_.
-  bool stopping_ = false;             // Guarded by mutex_.
+  // Guarded by mutex_:
+  std::deque<EncoderRequest> inbox_;
+  std::unordered_set<std::string> stopped_ids_;  // Of requests in the inbox.
+  bool stopping_ = false;
 
   std::mutex thread_mutex_;  // Start and Shutdown.
   std::thread thread_;

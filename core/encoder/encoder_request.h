@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,8 @@ struct EncoderRequest {
   Pooling pooling = Pooling::kMean;       // For kEmbeddings.
   EncoderOutput output = EncoderOutput::kEmbeddings;
   Clock::time_point arrival = Clock::now();
+  // Nobody waits for what comes later: a request that is not complete then ends with kDeadlineExceeded.
+  std::optional<Clock::time_point> deadline;
   std::unique_ptr<EncoderSink> sink;
 };
 

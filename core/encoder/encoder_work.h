@@ -38,6 +38,7 @@ class EncoderWork {
   [[nodiscard]] std::chrono::microseconds queue() const { return result_.queue; }
   [[nodiscard]] std::chrono::microseconds compute() const { return result_.compute; }
   [[nodiscard]] Clock::time_point arrival() const { return request_.arrival; }
+  [[nodiscard]] bool IsLate(Clock::time_point now) const { return request_.deadline && now >= *request_.deadline; }
 
   // Exactly one of these, as the last call.
   void Finish() { request_.sink->OnFinished(std::move(result_)); }

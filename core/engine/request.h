@@ -125,6 +125,8 @@ struct GenerationRequest {
   StoppingOptions stopping;
   OutputOptions output;
   Clock::time_point arrival = Clock::now();
+  // Nobody waits for what comes later: what is left of the request then ends with kDeadlineExceeded.
+  std::optional<Clock::time_point> deadline;
   std::unique_ptr<GenerationSink> sink;
 };
 

@@ -30,6 +30,7 @@ class [[nodiscard]] Status {
   static Status InvalidArgument(std::string message) { return {ErrorCode::kInvalidArgument, std::move(message)}; }
   static Status ResourceExhausted(std::string message) { return {ErrorCode::kResourceExhausted, std::move(message)}; }
   static Status Unavailable(std::string message) { return {ErrorCode::kUnavailable, std::move(message)}; }
+  static Status DeadlineExceeded() { return {ErrorCode::kDeadlineExceeded, "the deadline has passed"}; }
   static Status Internal(std::string message) { return {ErrorCode::kInternal, std::move(message)}; }
 
   [[nodiscard]] bool ok() const { return code_ == ErrorCode::kOk; }

@@ -53,7 +53,7 @@ bool StepLoop::Step(Mail mail) {
 bool StepLoop::TryStep(Mail mail) {
   bool has_worked = !mail.requests.empty();
   TakeRequests(std::move(mail.requests));
-  has_worked |= EndStoppedAndAbandoned(mail.stops);
+  has_worked |= EndUnwanted(mail.stops);
   AdmitWaiting();
   ForkReady();
   PlanStep();
@@ -99,7 +99,7 @@ void StepLoop::TakeRequests(std::vector<AcceptedRequest> requests) {
   }
 }
 
-bool StepLoop::EndStoppedAndAbandoned(const std::vector<StopMessage>& stops) {
+bool StepLoop::EndUnwanted(const std::vector<StopMessage>& stops) {
   const Clock::time_point now = options_.now();
   bool has_ended_some = false;
   const auto is_stopped = [&](const Sequence& sequence) {
@@ -109,8 +109,14 @@ bool StepLoop::EndStoppedAndAbandoned(const std::vector<StopMessage>& stops) {
     });
   };
   const auto end_if_unwanted = [&](const std::unique_ptr<Sequence>& sequence) {
-    if (!is_stopped(*sequence) && !sequence->sink().IsAbandoned()) return;
-    Finish(*sequence, SequenceEnd::Cancelled(), {}, now);
+    const std::optional<Clock::time_point>& deadline = sequence->request().deadline;
+    if (is_stopped(*sequence) || sequence->sink().IsAbandoned()) {
+      Finish(*sequence, SequenceEnd::Cancelled(), {}, now);
+    } else if (deadline && now >= *deadline) {
+      Finish(*sequence, SequenceEnd::Error(Status::DeadlineExceeded()), {}, now);
+    } else {
+      return;
+    }
     has_ended_some = true;
   };
   std::ranges::for_each(running_, end_if_unwanted);

@@ -42,7 +42,8 @@ class StepLoop {
   bool TryStep(Mail mail);
   // Before the step.
   void TakeRequests(std::vector<AcceptedRequest> requests);
-  bool EndStoppedAndAbandoned(const std::vector<StopMessage>& stops);
+  // What was stopped, nobody waits for, or is past its deadline.
+  bool EndUnwanted(const std::vector<StopMessage>& stops);
   void AdmitWaiting();
   [[nodiscard]] bool CanStart(const Sequence& sequence) const;
   [[nodiscard]] bool MayPushOut(const Sequence& sequence) const;

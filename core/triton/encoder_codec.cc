@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "triton/deadline.h"
 #include "triton/parameter_reader.h"
 
 namespace naiad {
@@ -56,11 +57,15 @@ Status DecodePooling(const std::string& name, Pooling* pooling) {
 
 }  // namespace
 
+bool IsEncoderStop(const RequestContents& contents) { return ParameterReader(contents.parameters).Bool("stop", false); }
+
 Status DecodeEncoder(const RequestContents& contents, const EncoderContract& contract, EncoderRequest* request) {
   request->id = contents.id;
   ParameterReader parameters(contents.parameters);
   const std::string pooling = parameters.Text("pooling", contract.pooling);
+  const Status deadline_status = ReadDeadline(parameters, request->arrival, &request->deadline);
   Status status = parameters.Finish();
+  if (status.ok()) status = deadline_status;
   if (status.ok()) status = DecodePooling(pooling, &request->pooling);
   if (status.ok()) status = DecodeOutput(contents, contract.task, &request->output);
   if (status.ok()) status = FindInt32Input(contents, "input_ids", &request->input_ids);

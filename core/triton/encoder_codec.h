@@ -16,7 +16,10 @@ struct EncoderContract {
   std::string pooling = "mean";  // Of a request that does not say.
 };
 
-// kInvalidArgument naming the parameter or tensor. The request comes without its sink.
+// Whether the request is a stop message: it ends the waiting request of its id, and its tensors mean nothing.
+bool IsEncoderStop(const RequestContents& contents);
+
+// kInvalidArgument naming the parameter or tensor. The request, whose arrival must be set, comes without its sink.
 Status DecodeEncoder(const RequestContents& contents, const EncoderContract& contract, EncoderRequest* request);
 
 // The response views `result`, which must outlive it.

@@ -45,6 +45,11 @@ void EncoderInstance::Execute(TRITONBACKEND_Request* request) {
   EncoderRequest decoded;
   decoded.arrival = Clock::now();
   Status status = ReadRequest(request, &contents);
+  if (status.ok() && IsEncoderStop(contents)) {
+    engine_.Stop(contents.id);
+    live->FinishUncounted({});
+    return;
+  }
   if (status.ok()) status = DecodeEncoder(contents, contract_, &decoded);
   decoded.sink = std::make_unique<ResponseOnce>(std::move(live), decoded.output, decoded.arrival);
   if (!status.ok()) {

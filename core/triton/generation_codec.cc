@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "triton/deadline.h"
 #include "triton/parameter_reader.h"
 
 namespace naiad {
@@ -140,11 +141,13 @@ Status DecodeGeneration(const RequestContents& contents, DecodedGeneration* deco
   if (Status status = DecodeTensors(contents, &decoded->request); !status.ok()) return status;
   if (Status status = DecodeOptions(parameters, &decoded->request); !status.ok()) return status;
   const Status guide_status = DecodeGuide(parameters, decoded->request.stopping, &decoded->guide);
+  const Status deadline_status = ReadDeadline(parameters, decoded->request.arrival, &decoded->request.deadline);
   const Status group_status = DecodeDeltaGroup(parameters, decoded->request.output, &decoded->delta_group);
   // A parameter of a wrong type explains more than the default that was read in its place.
   const Status status = parameters.Finish();
   if (!status.ok()) return status;
-  return guide_status.ok() ? group_status : guide_status;
+  if (!guide_status.ok()) return guide_status;
+  return deadline_status.ok() ? group_status : deadline_status;
 }
 
 namespace {

@@ -11,8 +11,10 @@ from services.classification.encoder_client import EncoderClient, PackLimits
 from services.classification.servicer import TASKS, ClassificationServicer
 from services.classification.text_batches import TextBatches
 from services.common.admission import Admission
+from services.common.door import Door
 from services.common.health import HealthService
 from services.common.metrics import ServiceMetrics, TritonMetrics
+from services.common.overload_settings import admission_options
 from services.common.registry import ModelRegistry
 from services.common.server import ServiceApp
 from services.common.settings import ClassificationSettings
@@ -32,13 +34,15 @@ def build(settings: ClassificationSettings) -> ServiceApp:
     channel = TritonChannel(settings.triton_address, settings.retry_after_ms)
     client = EncoderClient(channel, PackLimits(settings.max_pack_tokens, settings.max_parallel_packs))
     triton_health = TritonHealth(channel, lambda: [entry.name for entry in registry.with_task(*TASKS)])
-    admission = Admission(settings.max_inflight_requests, settings.max_inflight_tokens, settings.retry_after_ms)
+    admission = Admission(admission_options(settings))
     batches = TextBatches(models, client, admission, settings.max_response_bytes)
     bulk_limits = BulkLimits(
         settings.max_stream_items, settings.max_stream_bytes, settings.max_pack_tokens, settings.max_parallel_packs
     )
     stopping = asyncio.Event()
-    servicer = ClassificationServicer(batches, triton_health.model_ready, bulk_limits, stopping)
+    servicer = ClassificationServicer(
+        batches, triton_health.model_ready, bulk_limits, stopping, settings.write_stall_timeout_ms
+    )
 
     def add_servicer(server: grpc.aio.Server) -> None:
         classification_pb2_grpc.add_ClassificationServiceServicer_to_server(servicer, server)
@@ -58,4 +62,5 @@ def build(settings: ClassificationSettings) -> ServiceApp:
             settings.triton_probe_interval_ms, settings.triton_probe_timeout_ms, settings.triton_stall_timeout_ms
         )
 
-    return ServiceApp(SERVICE_NAME, add_servicer, start, metrics, health, stopping)
+    door = Door(admission, registry.has)
+    return ServiceApp(SERVICE_NAME, add_servicer, start, metrics, health, stopping, door)

@@ -1,19 +1,20 @@
 """Sends packed texts to Triton and takes the answers apart (docs/contracts.md, section 3)."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from services.classification.packing import split_into_packs
-from services.common.call import new_request_id
+from services.common.call import current_call, new_request_id
+from services.common.deadline import timeout_parameter
 from services.common.errors import NaiadError, Reason
 from services.common.infer_reply import InferReply
 from services.common.registry import ModelEntry
-from services.common.triton_client import TritonChannel, unavailable
+from services.common.triton_client import STOP_PARAMETER, TritonChannel, unavailable
 from services.common.triton_messages import infer_request
 
 FloatArray = npt.NDArray[np.float32]
@@ -56,11 +57,15 @@ class EncoderJob:
 
 @dataclass(frozen=True)
 class EncoderAnswer:
-    """Rows of each text, in order, and the longest wait and computation of a pack, in microseconds."""
+    """Rows of each text, in order, and the longest wait and computation of a pack, in microseconds.
+
+    `first_queue_us` is the shortest wait: that pack waited for other calls only, not for packs of its own.
+    """
 
     rows: list[FloatArray]
     queue_us: int
     compute_us: int
+    first_queue_us: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class EncoderClient:
         self._channel = channel
         self._limits = limits
         self._stalled = asyncio.Event()
+        self._stops: set[asyncio.Task[InferReply]] = set()
 
     def fail_in_flight(self) -> None:
         """Ends all that waits for Triton with ENGINE_UNAVAILABLE: it has not answered for too long."""
@@ -103,6 +109,7 @@ class EncoderClient:
             rows=[row for answer in answers for row in answer.rows],
             queue_us=max((answer.queue_us for answer in answers), default=0),
             compute_us=max((answer.compute_us for answer in answers), default=0),
+            first_queue_us=min((answer.queue_us for answer in answers), default=0),
         )
 
     async def _run_pack(self, entry: ModelEntry, texts: Sequence[EncoderInput], job: EncoderJob) -> EncoderAnswer:
@@ -110,7 +117,9 @@ class EncoderClient:
         inputs = {"input_ids": _packed([text.ids for text in texts]), "sequence_lengths": lengths}
         if entry.uses_token_type_ids:
             inputs["token_type_ids"] = _packed([text.type_ids for text in texts])
-        parameters: Mapping[str, str] = {"pooling": job.pooling} if job.pooling else {}
+        parameters = dict(timeout_parameter(current_call().deadline_s))
+        if job.pooling:
+            parameters["pooling"] = job.pooling
         reply = await self._infer(infer_request(entry.name, new_request_id(), inputs, parameters, (job.output,)))
         tensor = reply.outputs.get(job.output)
         expected = (int(lengths.sum()) if job.row_per_token else len(texts), job.width)
@@ -120,7 +129,7 @@ class EncoderClient:
         rows = np.split(tensor, np.cumsum(lengths)[:-1]) if job.row_per_token else np.split(tensor, len(texts))
         return EncoderAnswer(rows, reply.int_parameter("queue_us"), reply.int_parameter("compute_us"))
 
-    async def _infer(self, request: object) -> InferReply:
+    async def _infer(self, request: Any) -> InferReply:
         call = asyncio.ensure_future(self._channel.infer(request))
         stalled = asyncio.create_task(self._stalled.wait())
         try:
@@ -128,10 +137,27 @@ class EncoderClient:
             if not call.done():
                 raise unavailable()
             return call.result()
+        except asyncio.CancelledError:
+            if not call.done():
+                self._send_stop(request)
+            raise
         finally:
             # Only our wait ends: the channel never cancels a call that Triton has.
             call.cancel()
             stalled.cancel()
+
+    def _send_stop(self, request: Any) -> None:
+        """Tells the engine that nobody waits for `request`, which it then does not begin with."""
+        nothing = {"input_ids": np.zeros(1, np.int32), "sequence_lengths": np.ones(1, np.int32)}
+        message = infer_request(request.model_name, request.id, nothing, {STOP_PARAMETER: True})
+        task = asyncio.ensure_future(self._channel.infer(message))
+        self._stops.add(task)
+        task.add_done_callback(self._forget_stop)
+
+    def _forget_stop(self, task: asyncio.Task[InferReply]) -> None:
+        self._stops.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody needs to know; asking for it keeps asyncio quiet
 
 
 def _packed(sequences: Sequence[Sequence[int]]) -> npt.NDArray[np.int32]:

@@ -27,6 +27,7 @@ from services.classification.zero_shot_logic import ZeroShotLogic
 from services.common.call import may_use_model, note_in_log
 from services.common.model_info import model_info
 from services.common.registry import Task
+from services.common.write_stall import StallGuard
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 TASKS = (Task.CLASSIFY, Task.CLASSIFY_TOKENS, Task.EMBED)
@@ -41,8 +42,13 @@ class ClassificationServicer(classification_pb2_grpc.ClassificationServiceServic
         model_ready: Callable[[str], bool],
         bulk_limits: BulkLimits,
         stopping: asyncio.Event,
+        write_stall_timeout_ms: int,
     ) -> None:
-        """`model_ready` tells whether Triton can serve a model; `stopping` is set when the service shuts down."""
+        """`model_ready` tells whether Triton can serve a model; `stopping` is set when the service shuts down.
+
+        A stream whose client has not read for `write_stall_timeout_ms` ends.
+        """
+        self._write_stall_timeout_s = write_stall_timeout_ms / 1000
         self._registry = batches.models.registry
         self._model_ready = model_ready
         self._classify = ClassifyLogic(batches)
@@ -89,10 +95,12 @@ class ClassificationServicer(classification_pb2_grpc.ClassificationServiceServic
     ) -> None:
         model_name, options, portions = await bulk_messages.read_start(request_iterator)
 
-        async def write(answers: Sequence[BulkAnswer]) -> None:
-            await context.write(bulk_messages.response(answers))
+        async with StallGuard(context.write, self._write_stall_timeout_s) as guard:
 
-        await self._bulk.classify_stream(model_name, options, portions, write)
+            async def write(answers: Sequence[BulkAnswer]) -> None:
+                await guard.write(bulk_messages.response(answers))
+
+            await self._bulk.classify_stream(model_name, options, portions, write)
 
     async def Explain(self, request: pb.ExplainRequest, context: _Context) -> pb.ExplainResponse:
         note_in_log(texts=1)

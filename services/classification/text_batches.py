@@ -1,12 +1,15 @@
 """Texts of one call on their way through the tokenizer and the engine: what all RPCs share. Free of gRPC."""
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from services.classification.encoder_client import EncoderAnswer, EncoderClient, EncoderInput, EncoderJob
 from services.common.admission import Admission
+from services.common.call import current_call
+from services.common.deadline import RecentTimes
 from services.common.errors import NaiadError, invalid_field
 from services.common.registry import ModelEntry
 from services.common.text_models import MAX_TEXT_BYTES, MAX_TEXTS, TextModel, TextModels, text_is_too_long
@@ -62,6 +65,7 @@ class TextBatches:
         self.models = models
         self.admission = admission
         self.client = client
+        self._times: defaultdict[str, RecentTimes] = defaultdict(RecentTimes)  # of models that exist
         self._max_response_bytes = max_response_bytes
 
     async def tokenize(
@@ -98,9 +102,18 @@ class TextBatches:
         return outcome
 
     async def run(self, entry: ModelEntry, texts: Sequence[EncoderInput], job: EncoderJob) -> EncoderAnswer:
-        """The engine's rows for the texts, in order; their tokens count as in flight meanwhile. Raises NaiadError."""
-        with self.admission.cost(sum(map(len, texts))):
-            return await self.client.run(entry, texts, job)
+        """The engine's rows for the texts, in order; their tokens count as in flight meanwhile.
+
+        Raises NaiadError; DEADLINE_EXCEEDED at once when so much usually takes longer than the call has.
+        """
+        tokens, times = sum(map(len, texts)), self._times[entry.name]
+        times.check(tokens, current_call().deadline_s)
+        begun_s = time.monotonic()
+        with self.admission.cost(tokens):
+            answer = await self.client.run(entry, texts, job)
+        times.add(tokens, time.monotonic() - begun_s)
+        self.admission.observe_wait(answer.first_queue_us / 1e6)
+        return answer
 
     def check_response_size(self, response_bytes: int, field: str) -> None:
         """Raises INVALID_FIELD for `field` when the response would be larger than the service sends."""

@@ -9,10 +9,12 @@ import grpc
 
 from services.common.access import Access
 from services.common.access_settings import AccessSettings
+from services.common.door import Door
 from services.common.file_watch import FileWatch
-from services.common.interceptors import CallInterceptor
+from services.common.interceptors import CallInterceptor, CallPath
 from services.common.metrics import MetricsEndpoint, ServiceMetrics
 from services.common.reload_metrics import ReloadMetrics
+from services.common.settings import CommonSettings
 from services.common.tenant_file import TenantFileError
 from services.common.tls import CertificateError, CertificateFiles, ServerCertificate
 
@@ -49,21 +51,21 @@ class FrontDoor:
             self.certificate.follow_in(metrics.tls)
 
 
-def open_front_door(settings: AccessSettings, metrics: ServiceMetrics, retry_after_ms: int, host: str) -> FrontDoor:
-    """Reads certificate and tenants. Raises FrontDoorError. `host` is where the service will listen."""
+def open_front_door(settings: CommonSettings, metrics: ServiceMetrics, door: Door | None) -> FrontDoor:
+    """Reads certificate and tenants. `door` admits the calls. Raises FrontDoorError."""
     reloads = ReloadMetrics(metrics.registry)
     watch = FileWatch()
     try:
         files = CertificateFiles.of(settings)
         certificate = ServerCertificate(files, reloads) if files is not None else None
-        access = Access(settings, metrics.registry, retry_after_ms, reloads)
+        access = Access(settings, metrics.registry, settings.retry_after_ms, reloads)
     except (CertificateError, TenantFileError) as error:
         raise FrontDoorError(str(error)) from error
-    _check_exposure(settings, access, host)
+    _check_exposure(settings, access, settings.host)
     access.watch(watch)
     if certificate is not None:
         certificate.watch(watch)
-    interceptor = CallInterceptor(metrics, access, open_reflection=settings.reflection == "open")
+    interceptor = CallInterceptor(CallPath(metrics, access, door, open_reflection=settings.reflection == "open"))
     return FrontDoor(interceptor, certificate, watch)
 
 

@@ -16,6 +16,9 @@ COMPLETION_TOKENS = "completion_tokens"
 DELTA_GROUP = "delta_group"
 DELTA_KEY = "delta_key"
 DELTA_COUNT = "delta_count"
+# A reply without its content, and an element of a list with its number.
+REPLY_BYTES = 200
+BYTES_A_TOKEN = 40
 
 
 @dataclass(slots=True)
@@ -32,6 +35,12 @@ class InferReply:
     sequence_index: int = 0
     token_ids: Sequence[int] = ()
     first_token: int | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes in memory."""
+        tensors = sum(array.nbytes for array in self.outputs.values()) if self.outputs else 0
+        return REPLY_BYTES + BYTES_A_TOKEN * len(self.token_ids) + tensors
 
     def int_parameter(self, name: str) -> int:
         """An integer parameter; 0 when it is absent."""

@@ -1,17 +1,24 @@
-"""The one server interceptor: request id, metrics, errors to statuses, and a log line for each call."""
+"""The one server interceptor: who calls, admission, request id, metrics, errors to statuses, and a log line for each.
+
+Messages come in as bytes, so that a call that is refused is never read.
+"""
 
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from services.common.access import Access
+from services.common.admission import Ticket, set_current_ticket
 from services.common.call import Call, request_id_or_new, set_current_call
+from services.common.door import Door
 from services.common.errors import NaiadError, Reason, invalid_field
 from services.common.metrics import ServiceMetrics
 from services.common.status import STATUS_CODES, status_message, trailers
@@ -24,15 +31,29 @@ _log = logging.getLogger("naiad.rpc")
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Who = Callable[[_Context], TenantUse | None]  # may raise NaiadError
+_Run = Callable[[], Awaitable[Any]]
+_Read = Callable[[bytes], Any] | None
+
+
+@dataclass(frozen=True)
+class CallPath:
+    """What each call passes. `door` admits calls; without one all come in."""
+
+    metrics: ServiceMetrics
+    access: Access
+    door: Door | None = None
+    open_reflection: bool = False
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every call of naiad's services. Health passes untouched; reflection too, once the caller may call."""
 
-    def __init__(self, metrics: ServiceMetrics, access: Access, *, open_reflection: bool = False) -> None:
-        self._metrics = metrics
-        self._access = access
-        self._open_prefixes = ("/grpc.health.", _REFLECTION_PREFIX) if open_reflection else ("/grpc.health.",)
+    def __init__(self, path: CallPath) -> None:
+        self._metrics = path.metrics
+        self._access = path.access
+        self._door = path.door
+        self._refusals = RefusalLog()
+        self._open_prefixes = ("/grpc.health.", _REFLECTION_PREFIX) if path.open_reflection else ("/grpc.health.",)
 
     async def intercept_service(
         self,
@@ -46,34 +67,26 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         try:
             tenant = self._access.identify(method, handler_call_details.invocation_metadata or ())
             if not method.startswith(_UNMEASURED_PREFIXES):
-                return self._observed(method, handler, self._who(method, tenant))
+                return self._wrapped(method, handler, self._who(method, tenant))
             if tenant is None and self._access.enabled:
                 raise NaiadError(Reason.UNAUTHENTICATED, "reflection needs a bearer token")
         except NaiadError as error:
             return self._refusal(method, error)
         return handler
 
-    def _observed(
+    def _wrapped(
         self, method: str, handler: "grpc.RpcMethodHandler[Any, Any]", who: _Who
     ) -> "grpc.RpcMethodHandler[Any, Any]":
+        read = handler.request_deserializer
         if handler.unary_unary is not None:
-            return grpc.unary_unary_rpc_method_handler(
-                self._wrap_unary(method, handler.unary_unary, who),
-                _tolerant(handler.request_deserializer),
-                handler.response_serializer,
-            )
+            wrapped = self._wrap_single(method, handler.unary_unary, read, who)
+            return grpc.unary_unary_rpc_method_handler(wrapped, None, handler.response_serializer)
         if handler.unary_stream is not None:
-            return grpc.unary_stream_rpc_method_handler(
-                self._wrap_stream(method, handler.unary_stream, who),
-                _tolerant(handler.request_deserializer),
-                handler.response_serializer,
-            )
+            wrapped = self._wrap_single(method, handler.unary_stream, read, who)
+            return grpc.unary_stream_rpc_method_handler(wrapped, None, handler.response_serializer)
         if handler.stream_stream is not None:
-            return grpc.stream_stream_rpc_method_handler(
-                self._wrap_bidi(method, handler.stream_stream, who),
-                _tolerant(handler.request_deserializer),
-                handler.response_serializer,
-            )
+            wrapped = self._wrap_bidi(method, handler.stream_stream, read, who)
+            return grpc.stream_stream_rpc_method_handler(wrapped, None, handler.response_serializer)
         return handler
 
     def _who(self, method: str, tenant: TenantUse | None) -> _Who:
@@ -95,42 +108,64 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return grpc.stream_stream_rpc_method_handler(serve)
 
-    def _wrap_unary(self, method: str, inner: Callable[..., Any], who: _Who) -> Callable[..., Any]:
-        async def serve(request: Any, context: _Context) -> Any:
+    def _wrap_single(self, method: str, inner: Callable[..., Any], read: _Read, who: _Who) -> Callable[..., Any]:
+        """For calls with one request. The `inner` of a stream writes its responses by itself."""
+
+        async def serve(data: bytes, context: _Context) -> Any:
             async def run() -> Any:
-                return await inner(_readable(request), context)
+                return await inner(_message(read, data), context)
 
-            return await self._observe(method, context, run, who)
-
-        return serve
-
-    def _wrap_stream(self, method: str, inner: Callable[..., Any], who: _Who) -> Callable[..., Any]:
-        """`inner` writes its responses by itself."""
-
-        async def serve(request: Any, context: _Context) -> None:
-            async def run() -> None:
-                await inner(_readable(request), context)
-
-            await self._observe(method, context, run, who)
+            return await self._admit(method, data, context, run, who)
 
         return serve
 
-    def _wrap_bidi(self, method: str, inner: Callable[..., Any], who: _Who) -> Callable[..., Any]:
+    def _wrap_bidi(self, method: str, inner: Callable[..., Any], read: _Read, who: _Who) -> Callable[..., Any]:
         """`inner` writes its responses by itself; bytes that are no message raise where it reads them."""
 
-        async def serve(requests: AsyncIterator[Any], context: _Context) -> None:
-            async def readable() -> AsyncIterator[Any]:
-                async for request in requests:
-                    yield _readable(request)
+        async def serve(requests: AsyncIterator[bytes], context: _Context) -> None:
+            async def messages() -> AsyncIterator[Any]:
+                async for data in requests:
+                    yield _message(read, data)
 
             async def run() -> None:
-                await inner(readable(), context)
+                await inner(messages(), context)
 
-            await self._observe(method, context, run, who)
+            await self._admit(method, b"", context, run, who)
 
         return serve
 
-    async def _observe(self, method: str, context: _Context, run: Callable[[], Awaitable[Any]], who: _Who) -> Any:
+    async def _admit(self, method: str, data: bytes, context: _Context, run: _Run, who: _Who) -> Any:
+        """Before all else, so that a refused call costs as little as can be."""
+        ticket: Ticket | None = None
+        if self._door is not None:
+            try:
+                ticket = self._door.enter(method, data)
+            except NaiadError as error:
+                return await self._refuse(method, context, error)
+        if ticket is None:
+            return await self._observe(method, context, run, who)
+        set_current_ticket(ticket)
+
+        async def run_and_release() -> Any:
+            try:
+                ticket.admission.check_tenant()
+                return await run()
+            finally:
+                ticket.release()  # before the client hears of the end: it may call again at once
+
+        try:
+            return await self._observe(method, context, run_and_release, who)
+        finally:
+            ticket.release()  # of a call that was refused before it ran
+
+    async def _refuse(self, method: str, context: _Context, error: NaiadError) -> None:
+        """Counts a refused call; many of them make one log line."""
+        self._metrics.rpc_requests.labels(method, STATUS_CODES[error.reason].name).inc()
+        self._metrics.requests_rejected.labels(error.reason.value).inc()
+        self._refusals.note(method)
+        await _abort(context, error, _request_id(context))
+
+    async def _observe(self, method: str, context: _Context, run: _Run, who: _Who) -> Any:
         call = Call(method=method, request_id=_request_id(context), deadline_s=_deadline_s(context))
         set_current_call(call)
         error: NaiadError | None = None
@@ -177,24 +212,28 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         _log.log(level, "call", extra={"fields": fields})
 
 
-class _Undecodable:
-    """Stands for bytes that are no message, so that their refusal takes the way of every other."""
+def _message(read: _Read, data: bytes) -> Any:
+    try:
+        return read(data) if read else data
+    except DecodeError:
+        raise invalid_field("request", "the bytes are not a message of this method's type") from None
 
 
-def _tolerant(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
-    def read(data: bytes) -> Any:
-        try:
-            return deserialize(data) if deserialize else data
-        except DecodeError:
-            return _Undecodable()
+class RefusalLog:
+    """Writes how many calls were refused, once a second while there are any: a line for each costs too much."""
 
-    return read
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
 
+    def note(self, method: str) -> None:
+        """Counts one."""
+        if not self._counts:
+            asyncio.get_running_loop().call_later(1.0, self._write)
+        self._counts[method] += 1
 
-def _readable(request: Any) -> Any:
-    if isinstance(request, _Undecodable):
-        raise invalid_field("request", "the bytes are not a message of this method's type")
-    return request
+    def _write(self) -> None:
+        _log.warning("calls refused: overloaded", extra={"fields": dict(self._counts)})
+        self._counts.clear()
 
 
 def _deadline_s(context: _Context) -> float | None:
@@ -219,5 +258,4 @@ def _cancellation(context: _Context) -> NaiadError:
 
 async def _abort(context: _Context, error: NaiadError, request_id: str) -> Any:
     status = status_message(error, request_id)
-    metadata = ((REQUEST_ID_KEY, request_id), *trailers(error, request_id))
-    await context.abort(STATUS_CODES[error.reason], status.message, metadata)
+    await context.abort(STATUS_CODES[error.reason], status.message, trailers(error, request_id))

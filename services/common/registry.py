@@ -157,6 +157,10 @@ class ModelRegistry:
                 self._entries = self._load(signature)
         return self._entries
 
+    def has(self, name: str) -> bool:
+        """Whether there is an entry called `name`."""
+        return name in self.entries()
+
     def get(self, name: str, *tasks: Task) -> ModelEntry:
         """The entry called `name`. Raises MODEL_NOT_FOUND, or WRONG_TASK when its task is none of `tasks`."""
         entry = self.entries().get(name)

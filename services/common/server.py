@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.common.door import Door
 from services.common.front_door import FrontDoor, FrontDoorError, open_front_door
 from services.common.health import HealthService
 from services.common.logs import configure_logging
@@ -48,7 +49,7 @@ class ServiceApp:
     """What a service hands to `run`: its full name, how to add its servicer, and what to start and to end.
 
     `start` runs before the port is open; what it pushes on `resources` is closed after the last call has ended.
-    `start` sets `health` to serving when it is, or starts what does.
+    `start` sets `health` to serving when it is, or starts what does. `door` admits calls; without one all come in.
     """
 
     service_name: str
@@ -57,6 +58,7 @@ class ServiceApp:
     metrics: ServiceMetrics
     health: HealthService
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    door: Door | None = None
 
 
 class RunningServer:
@@ -96,7 +98,7 @@ async def start_server(app: ServiceApp, settings: CommonSettings, port: int, met
     """Opens the ports and starts to serve. Raises StartError."""
     async with AsyncExitStack() as resources:
         try:
-            door = open_front_door(settings, app.metrics, settings.retry_after_ms, settings.host)
+            door = open_front_door(settings, app.metrics, app.door)
         except FrontDoorError as error:
             raise StartError(str(error)) from error
         metrics = _serve_metrics(app, door, settings, metrics_port)

@@ -14,6 +14,12 @@ from typing import Any, TypeVar
 
 from services.common.access_settings import AccessSettings
 from services.common.client_credentials import CredentialSettings
+from services.common.overload_settings import (
+    ClassificationLimitSettings,
+    GenerationLimitSettings,
+    OverloadSettings,
+    TokenizationLimitSettings,
+)
 from services.common.setting import (
     ENV_PREFIX,
     METADATA_KEY,
@@ -27,7 +33,7 @@ from services.common.setting import (
 
 
 @dataclass(frozen=True)
-class CommonSettings(AccessSettings):
+class CommonSettings(AccessSettings, OverloadSettings):
     """Settings that all services share."""
 
     host: str = setting("127.0.0.1", "HOST", doc="Address on which gRPC and metrics ports listen.")
@@ -64,7 +70,7 @@ class CommonSettings(AccessSettings):
     retry_after_ms: int = setting(
         500,
         "RETRY_AFTER_MS",
-        doc="Wait that an OVERLOADED answer asks of the client.",
+        doc="Shortest wait that an OVERLOADED answer asks of the client.",
         minimum=1,
         maximum=60_000,
     )
@@ -114,7 +120,7 @@ class TritonSettings(CommonSettings):
 
 
 @dataclass(frozen=True)
-class TokenizationSettings(CommonSettings):
+class TokenizationSettings(TokenizationLimitSettings, CommonSettings):
     """Settings of the tokenization service."""
 
     port: int = port_setting(50051, "TOKENIZATION_PORT", "gRPC port; 0 picks a free one.")
@@ -122,7 +128,7 @@ class TokenizationSettings(CommonSettings):
 
 
 @dataclass(frozen=True)
-class GenerationSettings(TritonSettings):
+class GenerationSettings(GenerationLimitSettings, TritonSettings):
     """Settings of the generation service."""
 
     port: int = port_setting(50052, "GENERATION_PORT", "gRPC port; 0 picks a free one.")
@@ -149,10 +155,17 @@ class GenerationSettings(TritonSettings):
         minimum=16,
         maximum=1_000_000,
     )
+    max_buffered_bytes: int = setting(
+        4 * 1024 * 1024,
+        "GENERATION_MAX_BUFFERED_BYTES",
+        doc="Most bytes of engine responses that wait for a slow reader before its request is ended.",
+        minimum=64 * 1024,
+        maximum=1024 * 1024 * 1024,
+    )
 
 
 @dataclass(frozen=True)
-class ClassificationSettings(TritonSettings):
+class ClassificationSettings(ClassificationLimitSettings, TritonSettings):
     """Settings of the classification service."""
 
     port: int = port_setting(50053, "CLASSIFICATION_PORT", "gRPC port; 0 picks a free one.")

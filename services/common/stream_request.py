@@ -6,17 +6,23 @@ from typing import Protocol
 
 from services.common.errors import NaiadError, Reason
 from services.common.infer_reply import InferReply
+from services.common.write_stall import reads_too_slowly
 
 # Responses overtake each other by one step at most; one that is missing for so long does not come any more.
 MAX_LATE_S = 30.0
+MAX_BUFFERED_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """How many sequences a request has, and how many replies of each may wait for the reader."""
+    """How many sequences a request has, and how many replies of each may wait for the reader.
+
+    `max_buffered_bytes` is the bound of them all.
+    """
 
     num_sequences: int
     max_buffered_of_each: int
+    max_buffered_bytes: int = MAX_BUFFERED_BYTES
 
 
 class RequestOwner(Protocol):
@@ -51,6 +57,8 @@ class StreamRequest:
         # Of each sequence, of the replies that are in their order.
         self._token_counts = dict.fromkeys(range(limits.num_sequences), 0)
         self._max_buffered = limits.max_buffered_of_each * limits.num_sequences  # each step brings each a reply
+        self._max_buffered_bytes = limits.max_buffered_bytes
+        self._buffered_bytes = 0
         self._failure: NaiadError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._stopped = False
@@ -64,6 +72,7 @@ class StreamRequest:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         replies, self._replies = self._replies, []
+        self._buffered_bytes = sum(reply.size_bytes for reply in self._early) if self._early else 0
         return replies
 
     def stop(self, sequence_index: int | None = None) -> None:
@@ -87,6 +96,7 @@ class StreamRequest:
 
     def deliver(self, reply: InferReply) -> None:
         """Takes one reply from the stream."""
+        self._buffered_bytes += reply.size_bytes
         if not self._is_next(reply):
             self._early.append(reply)
             if self._late_timer is None:
@@ -131,12 +141,13 @@ class StreamRequest:
 
     def _check_buffer(self) -> bool:
         """Whether what waits is within its bound; otherwise the request ends."""
-        if len(self._replies) + len(self._early) <= self._max_buffered:
+        few = len(self._replies) + len(self._early) <= self._max_buffered
+        if few and self._buffered_bytes <= self._max_buffered_bytes:
             return True
         self.close()
         self._replies.clear()
         self._early.clear()
-        self.fail(NaiadError(Reason.OVERLOADED, "the client reads too slowly"))
+        self.fail(reads_too_slowly())
         return False
 
     def fail(self, error: NaiadError) -> None:

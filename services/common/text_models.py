@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class TextModels:
         self._loaded: dict[str, tuple[tuple[int, ...], TextModel]] = {}
         self._broken: dict[str, tuple[tuple[int, ...], ModelEntry]] = {}
         self._load_lock = asyncio.Lock()
+        self._wait_listener: Callable[[float], None] | None = None
         self._threads = ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), "tokenizer")
 
     async def load_all(self, *tasks: Task) -> None:
@@ -122,9 +124,24 @@ class TextModels:
         if self._is_full(text_bytes):
             raise NaiadError(Reason.OVERLOADED, "too much text is being tokenized", retry_after_ms=self._retry_after_ms)
         self._inflight_bytes += text_bytes
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        asked_s = time.monotonic()
+        started_s = asked_s
+
+        def timed_work() -> ResultT:
+            nonlocal started_s
+            started_s = time.monotonic()
+            return work()
+
+        future = asyncio.get_running_loop().run_in_executor(self._threads, timed_work)
         future.add_done_callback(lambda _: self._release(text_bytes))
-        return await asyncio.shield(future)  # the work goes on without its caller, and counts until it ends
+        result = await asyncio.shield(future)  # the work goes on without its caller, and counts until it ends
+        if self._wait_listener is not None:
+            self._wait_listener(started_s - asked_s)
+        return result
+
+    def on_wait(self, listener: Callable[[float], None]) -> None:
+        """Calls `listener`, in the task that asked, with the seconds that work waited for a thread."""
+        self._wait_listener = listener
 
     async def run_when_free(self, text_bytes: int, work: Callable[[], ResultT]) -> ResultT:
         """The same for bulk work, which waits for room instead of failing."""

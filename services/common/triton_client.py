@@ -27,7 +27,7 @@ from services.common.infer_reply import (
     ParameterValue,
 )
 from services.common.status import error_from_triton
-from services.common.stream_request import RequestLimits, StreamRequest
+from services.common.stream_request import MAX_BUFFERED_BYTES, RequestLimits, StreamRequest
 from services.common.triton_messages import infer_request, read_deltas, read_reply
 
 _CHANNEL_OPTIONS = (
@@ -89,9 +89,11 @@ class TritonChannel:
 class TritonStream:
     """One long-lived ModelStreamInfer, shared by all generations of this process and told apart by request id."""
 
-    def __init__(self, channel: TritonChannel, max_buffered: int) -> None:
+    def __init__(self, channel: TritonChannel, max_buffered: int, max_buffered_bytes: int = MAX_BUFFERED_BYTES) -> None:
+        """Most replies of a sequence, and most bytes of a request's replies, that wait for their reader."""
         self._channel = channel
         self._max_buffered = max_buffered
+        self._max_buffered_bytes = max_buffered_bytes
         self._id_prefix = uuid.uuid4().hex[:12]  # ids must be unique over all processes that share Triton
         self._next_number = 0
         self._group = ""  # a new one for each stream: a response may be sent with any of the group's requests
@@ -127,7 +129,7 @@ class TritonStream:
         if self._outbox is None:
             raise unavailable()
         self._next_number += 1
-        limits = RequestLimits(int(parameters.get(NUM_SEQUENCES, 1)), self._max_buffered)
+        limits = RequestLimits(int(parameters.get(NUM_SEQUENCES, 1)), self._max_buffered, self._max_buffered_bytes)
         key = self._next_number & _MAX_DELTA_KEY
         request = StreamRequest(self, model, f"{self._id_prefix}-{self._next_number}", key, limits)
         grouped = {**parameters, DELTA_GROUP: self._group, DELTA_KEY: key}

@@ -6,8 +6,10 @@ import grpc
 from naiad.v1 import generation_pb2, generation_pb2_grpc
 
 from services.common.admission import Admission
+from services.common.door import Door
 from services.common.health import HealthService
 from services.common.metrics import FrontendMetrics, ServiceMetrics, TritonMetrics
+from services.common.overload_settings import admission_options
 from services.common.registry import ModelRegistry, Task
 from services.common.server import ServiceApp
 from services.common.settings import GenerationSettings
@@ -27,13 +29,13 @@ def build(settings: GenerationSettings) -> ServiceApp:
     registry = ModelRegistry(settings.model_repository)
     models = TextModels(registry, settings, metrics)
     channel = TritonChannel(settings.triton_address, settings.retry_after_ms)
-    stream = TritonStream(channel, settings.max_buffered_responses)
+    stream = TritonStream(channel, settings.max_buffered_responses, settings.max_buffered_bytes)
     triton_health = TritonHealth(channel, lambda: [entry.name for entry in registry.with_task(Task.GENERATE)])
     triton_metrics = TritonMetrics(metrics.registry)
-    admission = Admission(settings.max_inflight_requests, settings.max_inflight_tokens, settings.retry_after_ms)
+    admission = Admission(admission_options(settings))
     engine = LoadedModelsOnly(stream, triton_health.model_ready)
     logic = GenerationLogic(models, engine, admission, FrontendMetrics(metrics.registry))
-    servicer = GenerationServicer(logic, triton_health.model_ready)
+    servicer = GenerationServicer(logic, triton_health.model_ready, settings.write_stall_timeout_ms)
 
     def on_probe(up: bool) -> None:
         triton_metrics.triton_up.set(up)
@@ -58,4 +60,5 @@ def build(settings: GenerationSettings) -> ServiceApp:
             settings.triton_probe_interval_ms, settings.triton_probe_timeout_ms, settings.triton_stall_timeout_ms
         )
 
-    return ServiceApp(SERVICE_NAME, add_servicer, start, metrics, health)
+    door = Door(admission, registry.has)
+    return ServiceApp(SERVICE_NAME, add_servicer, start, metrics, health, door=door)

@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import secrets
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import numpy as np
 from prometheus_client import Histogram
 
-from services.common.admission import Admission
+from services.common.admission import FIRST_TOKENS_PER_BYTE, Admission
 from services.common.call import Call
+from services.common.deadline import deadline_exceeded, timeout_parameter
 from services.common.errors import NaiadError, Reason, invalid_field
 from services.common.infer_reply import Array, InferReply
 from services.common.metrics import FrontendMetrics
@@ -33,6 +35,7 @@ from services.generation.events import (
     Timings,
     Usage,
 )
+from services.generation.pace import Pace
 from services.generation.parameters import (
     DEFAULT_MAX_TOKENS,
     Generation,
@@ -62,6 +65,7 @@ class GenerationLogic:
         self.engine = engine
         self.admission = admission
         self.metrics = metrics
+        self.paces: defaultdict[str, Pace] = defaultdict(Pace)  # of models that exist
 
     async def generate(self, model_name: str, validate: Validate, call: Call) -> GenerationResult:
         """All completions at once. Raises NaiadError."""
@@ -88,6 +92,7 @@ class GenerationLogic:
                 summary = event
 
         run = _Run(self, model_name, validated, call, collect)
+        run.needs_all = True
         await run.execute()
         if summary is None:
             raise AssertionError("a run that does not fail ends with its summary")
@@ -135,6 +140,10 @@ class _Run:
         self._call = call
         self._emit = emit
         self._metrics = logic.metrics
+        self.needs_all = False  # whether a part of the answer is of no use
+        self._submitted_s = 0.0
+        self._prompt_tokens = 0
+        self._tells_wait = False
         self._inter_token_latency: Histogram  # of this model; known once the model is
         self._readers: list[CompletionReader] = []
         self._last_token_s: dict[int, float] = {}
@@ -145,15 +154,21 @@ class _Run:
         with self._logic.admission.request():
             model = await self._logic.models.get(self._model_name, Task.GENERATE)
             generation = self._validate(model.entry)
+            self._logic.admission.reserve(_estimated_cost(generation, model.entry))
             prompt = await self._logic.prepare(model, generation.prompt, model.entry.context_length_tokens)
             max_tokens = _max_tokens(generation, model.entry, len(prompt.ids))
             cost = len(prompt.ids) + max_tokens * generation.sampling.best_of
             self._call.log_fields.update(prompt_tokens=len(prompt.ids), max_tokens=max_tokens)
+            pace = self._logic.paces[self._model_name]
+            pace.check(len(prompt.ids), max_tokens if self.needs_all else None, self._call.deadline_s)
             with self._logic.admission.cost(cost):
                 await self._run(model, generation, prompt, max_tokens)
 
     async def _run(self, model: TextModel, generation: Generation, prompt: PreparedPrompt, max_tokens: int) -> None:
         self._readers = self._make_readers(model, generation, prompt)
+        self._prompt_tokens = len(prompt.ids)
+        # A guide is compiled first, and who lets others go first waits by choice.
+        self._tells_wait = generation.guide is None and generation.scheduling.priority >= 0
         self._inter_token_latency = self._metrics.inter_token_latency.labels(self._model_name)
         request = self._submit(generation, prompt, max_tokens) if max_tokens > 0 else None
         try:
@@ -170,6 +185,7 @@ class _Run:
                     await self._emit(reader.finished)
             else:
                 await self._follow(request)
+                self._note_end(max_tokens)
             await self._emit(self._summary(len(prompt.ids), generation.model))
         except NaiadError as error:
             named = with_field(error, generation)
@@ -185,7 +201,23 @@ class _Run:
     def _submit(self, generation: Generation, prompt: PreparedPrompt, max_tokens: int) -> EngineRequest:
         seed = secrets.randbits(64) if generation.sampling.seed is None else generation.sampling.seed
         inputs = engine_inputs(prompt.ids, generation)
-        return self._logic.engine.submit(generation.model, inputs, engine_parameters(generation, max_tokens, seed))
+        parameters = engine_parameters(generation, max_tokens, seed) | timeout_parameter(self._call.deadline_s)
+        self._submitted_s = time.monotonic()
+        return self._logic.engine.submit(generation.model, inputs, parameters)
+
+    def _note_first_token(self) -> None:
+        duration_s = time.monotonic() - self._submitted_s
+        wait_s = self._logic.paces[self._model_name].note_first_token(self._prompt_tokens, duration_s)
+        if wait_s is not None and self._tells_wait:
+            self._logic.admission.observe_wait(wait_s)
+
+    def _note_end(self, max_tokens: int) -> None:
+        pace = self._logic.paces[self._model_name]
+        pace.note_whole(max_tokens, time.monotonic() - self._submitted_s)
+        last = self._readers[0].last_reply
+        if last is not None:
+            computed_tokens = self._prompt_tokens - last.int_parameter("cached_prompt_tokens")
+            pace.note_prefill(computed_tokens, last.int_parameter("prefill_us") / 1e6)
 
     async def _follow(self, request: EngineRequest) -> None:
         deadline_s = self._call.deadline_s
@@ -194,7 +226,7 @@ class _Run:
                 ended = await self._follow_texts(request)
         except TimeoutError:
             request.close()
-            raise NaiadError(Reason.DEADLINE_EXCEEDED, "the deadline has passed") from None
+            raise deadline_exceeded() from None
         # The texts are whole; only the engine's timings may be missing.
         with contextlib.suppress(NaiadError, TimeoutError):
             async with asyncio.timeout_at(deadline_s):
@@ -247,6 +279,8 @@ class _Run:
     def _observe_tokens(self, index: int, tokens: int) -> None:
         now_s = time.monotonic()
         last_token_s = self._last_token_s.get(index)
+        if not self._last_token_s:
+            self._note_first_token()
         if last_token_s is None:
             first_s = now_s - self._call.arrived_s
             self._time_to_first_token_s = max(self._time_to_first_token_s, first_s)
@@ -280,6 +314,19 @@ class _Run:
         reasons = sorted({reader.finished.reason.value for reader in self._readers if reader.finished is not None})
         self._call.log_fields.update(completion_tokens=usage.completion_tokens, finish_reason=",".join(reasons))
         return Summary(usage, timings)
+
+
+def _estimated_cost(generation: Generation, entry: ModelEntry) -> int:
+    """Tokens of the request before its prompt is tokenized."""
+    prompt = generation.prompt
+    if prompt.token_ids is not None:
+        prompt_tokens = len(prompt.token_ids)
+    else:
+        texts = [prompt.text or "", *(message.content for message in prompt.messages or ())]
+        prompt_tokens = round(FIRST_TOKENS_PER_BYTE * sum(map(len, texts)))
+    asked = generation.stopping.max_tokens
+    max_tokens = min(DEFAULT_MAX_TOKENS if asked is None else asked, entry.context_length_tokens)
+    return prompt_tokens + max_tokens * generation.sampling.best_of
 
 
 def _max_tokens(generation: Generation, entry: ModelEntry, prompt_tokens: int) -> int:

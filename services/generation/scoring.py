@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from services.common.call import Call, may_share_prefixes
+from services.common.deadline import deadline_exceeded, timeout_parameter
 from services.common.errors import NaiadError, Reason
 from services.common.infer_reply import InferReply, ParameterValue
 from services.common.registry import Task
@@ -35,6 +36,7 @@ async def _run(
         "return_context_log_probs": True,
         "top_log_probs": top_logprobs,
         "use_prefix_cache": may_share_prefixes(),
+        **timeout_parameter(deadline_s),
     }
     request = logic.engine.submit(model.entry.name, {"input_ids": prepared.ids}, parameters)
     replies: list[InferReply] = []
@@ -43,7 +45,7 @@ async def _run(
             while not replies or not replies[-1].final:
                 replies += await request.next_replies()
     except TimeoutError:
-        raise NaiadError(Reason.DEADLINE_EXCEEDED, "the deadline has passed") from None
+        raise deadline_exceeded() from None
     finally:
         request.close()
     return replies

@@ -5,8 +5,11 @@ from contextlib import AsyncExitStack
 import grpc
 from naiad.v1 import tokenization_pb2, tokenization_pb2_grpc
 
+from services.common.admission import Admission
+from services.common.door import Door
 from services.common.health import HealthService
 from services.common.metrics import ServiceMetrics
+from services.common.overload_settings import admission_options
 from services.common.registry import ModelRegistry
 from services.common.server import ServiceApp
 from services.common.settings import TokenizationSettings
@@ -21,7 +24,10 @@ def build(settings: TokenizationSettings) -> ServiceApp:
     """The service, ready to be run."""
     metrics = ServiceMetrics()
     health = HealthService((SERVICE_NAME,))
-    models = TextModels(ModelRegistry(settings.model_repository), settings, metrics)
+    registry = ModelRegistry(settings.model_repository)
+    models = TextModels(registry, settings, metrics)
+    admission = Admission(admission_options(settings))
+    models.on_wait(admission.observe_wait)
     servicer = TokenizationServicer(TokenizationLogic(models))
 
     def add_servicer(server: grpc.aio.Server) -> None:
@@ -32,4 +38,5 @@ def build(settings: TokenizationSettings) -> ServiceApp:
         await models.load_all()
         health.set_serving(True)
 
-    return ServiceApp(SERVICE_NAME, add_servicer, start, metrics, health)
+    door = Door(admission, registry.has)
+    return ServiceApp(SERVICE_NAME, add_servicer, start, metrics, health, door=door)

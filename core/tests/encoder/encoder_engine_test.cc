@@ -70,6 +70,49 @@ TEST_F(EncoderEngineTest, SmallRequestsShareOneRun) {
   EXPECT_EQ(b->result().width, 2);
 }
 
+TEST_F(EncoderEngineTest, LateRequestsAreNotRun) {
+  Make(kSequenceModel, {16, 8});
+  Submission late = MakeSubmission({4}, EncoderOutput::kLogits);
+  late.request.deadline = Clock::now();
+  ASSERT_TRUE(engine_->Submit(std::move(late.request)).ok());
+  EXPECT_TRUE(engine_->Step()) << "it has something to say";
+  EXPECT_EQ(late.outcome->status().code(), ErrorCode::kDeadlineExceeded);
+  EXPECT_TRUE(runner_->runs.empty());
+  Submission early = MakeSubmission({4}, EncoderOutput::kLogits);
+  early.request.deadline = Clock::now() + std::chrono::hours(1);
+  ASSERT_TRUE(engine_->Submit(std::move(early.request)).ok());
+  StepUntilIdle();
+  EXPECT_EQ(early.outcome->result().rows, 1);
+}
+
+TEST_F(EncoderEngineTest, TheRestOfARequestIsNotRunAfterItsDeadline) {
+  Make(kSequenceModel, {4, 8});
+  Submission submission = MakeSubmission({4, 4}, EncoderOutput::kLogits);
+  submission.request.deadline = Clock::now() + std::chrono::milliseconds(50);
+  runner_->before_run = [deadline = *submission.request.deadline] { std::this_thread::sleep_until(deadline); };
+  ASSERT_TRUE(engine_->Submit(std::move(submission.request)).ok());
+  StepUntilIdle();
+  EXPECT_EQ(runner_->runs.size(), 1U);
+  EXPECT_EQ(submission.outcome->status().code(), ErrorCode::kDeadlineExceeded);
+}
+
+TEST_F(EncoderEngineTest, AStoppedRequestThatWaitsIsNotRunAndOthersAre) {
+  Make(kSequenceModel, {16, 8});
+  Submission stopped = MakeSubmission({4}, EncoderOutput::kLogits);
+  stopped.request.id = "stopped";
+  ASSERT_TRUE(engine_->Submit(std::move(stopped.request)).ok());
+  const auto other = Submit({2}, EncoderOutput::kLogits);
+  engine_->Stop("never heard of");
+  engine_->Stop("");
+  engine_->Stop("stopped");
+  StepUntilIdle();
+  EXPECT_EQ(stopped.outcome->status().code(), ErrorCode::kCancelled);
+  EXPECT_EQ(stopped.outcome->calls(), 1);
+  EXPECT_THAT(runner_->runs, ElementsAre(ElementsAre(2)));
+  EXPECT_EQ(other->result().rows, 1);
+  EXPECT_EQ(observer_.finished.size(), 2U);
+}
+
 TEST_F(EncoderEngineTest, RequestOfManyTextsIsSpreadOverRunsAndPutTogetherInOrder) {
   Make(kTokenModel, {5, 8});
   const auto a = Submit({3, 2, 4, 1, 5}, EncoderOutput::kHiddenStates);

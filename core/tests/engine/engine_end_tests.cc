@@ -92,6 +92,39 @@ TEST(EngineStopTest, AbandonedRequestsEndWhereverTheyAre) {
   EXPECT_FALSE(bench.Step());
 }
 
+TEST(EngineDeadlineTest, RequestsPastTheirDeadlineEndWhereverTheyAre) {
+  Clock::time_point now = Clock::now();
+  EngineBench bench(EngineOptions{.max_step_tokens = 8, .max_active_requests = 2, .now = [&now] { return now; }});
+  const auto with_deadline = [&now](GenerationRequest& request) { request.deadline = now + std::chrono::seconds(1); };
+  const auto decoding = bench.Submit("a", MakePrompt(2, 1), 50, with_deadline);
+  bench.Step();
+  const auto prefilling = bench.Submit("b", MakePrompt(50, 2), 50, with_deadline);
+  const auto waiting = bench.Submit("c", MakePrompt(5, 3), 50, with_deadline);
+  const auto patient = bench.Submit("d", MakePrompt(5, 4), 3);
+  bench.Step();
+  EXPECT_FALSE(decoding->is_finished() || prefilling->is_finished() || waiting->is_finished());
+  now += std::chrono::seconds(1);
+  bench.Step();
+  for (const auto& recording : {decoding, prefilling, waiting}) {
+    ASSERT_TRUE(recording->is_finished());
+    EXPECT_EQ(recording->summary().reason, FinishReason::kError);
+    EXPECT_EQ(recording->summary().error.code(), ErrorCode::kDeadlineExceeded);
+  }
+  EXPECT_EQ(decoding->tokens(), ExpectedGreedy(MakePrompt(2, 1), 2)) << "what came in time was delivered";
+  bench.RunUntilIdle();
+  EXPECT_EQ(patient->tokens(), ExpectedGreedy(MakePrompt(5, 4), 3));
+}
+
+TEST(EngineDeadlineTest, ALateRequestIsNeverRun) {
+  EngineBench bench;
+  const auto late =
+      bench.Submit("a", MakePrompt(5, 1), 5, [](GenerationRequest& request) { request.deadline = Clock::now(); });
+  bench.RunUntilIdle();
+  EXPECT_EQ(late->summary().error.code(), ErrorCode::kDeadlineExceeded);
+  EXPECT_EQ(bench.log.runs, 0);
+  bench.ExpectNoBlockHeld();
+}
+
 TEST(EngineFailureTest, AFailedRunEndsOnlyTheRequestsInThatStep) {
   EngineBench bench(EngineOptions{.max_step_tokens = 4});
   std::vector<std::shared_ptr<Recording>> streams;

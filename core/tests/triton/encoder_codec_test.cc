@@ -66,6 +66,23 @@ TEST(DecodeEncoder, NamesWhatIsWrong) {
   EXPECT_EQ(DecodeEncoder(contents, kEmbed, &request).message(), "poling is not a known parameter");
 }
 
+TEST(DecodeEncoder, TheTimeThatIsLeftCountsFromArrival) {
+  RequestContents contents = TwoTexts({"embeddings"});
+  contents.parameters = {{"timeout_us", int64_t{1500}}};
+  EncoderRequest request;
+  ASSERT_TRUE(DecodeEncoder(contents, kEmbed, &request).ok());
+  EXPECT_EQ(request.deadline, request.arrival + std::chrono::microseconds(1500));
+  contents.parameters[0].value = int64_t{-1};
+  EXPECT_EQ(DecodeEncoder(contents, kEmbed, &request).message(), "timeout_us is -1; it must be from 1 to 86400000000");
+}
+
+TEST(DecodeEncoder, AStopMessageIsToldByItsParameter) {
+  RequestContents contents = TwoTexts({"embeddings"});
+  EXPECT_FALSE(IsEncoderStop(contents));
+  contents.parameters = {{"stop", true}};
+  EXPECT_TRUE(IsEncoderStop(contents));
+}
+
 TEST(EncodeResult, IsNamedAfterTheOutputAndSaysWhereTheTimeWent) {
   EncoderResult result;
   result.values = {1.0F, 2.0F};

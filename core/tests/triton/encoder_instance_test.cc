@@ -64,6 +64,17 @@ class EncoderInstanceTest : public ::testing::Test {
   std::unique_ptr<EncoderInstance> instance_;
 };
 
+TEST_F(EncoderInstanceTest, AStopMessageIsAnsweredAtOnceAndIsNoInference) {
+  RequestSpec spec = TwoTexts("embeddings");
+  spec.parameters = {{"stop", true}};
+  const auto log = Execute(std::move(spec));
+  const auto responses = log->WaitForRelease();
+  ASSERT_EQ(responses.size(), 1U);
+  EXPECT_TRUE(responses[0].is_final);
+  EXPECT_TRUE(responses[0].tensors.empty());
+  EXPECT_TRUE(log->statistics().empty());
+}
+
 TEST_F(EncoderInstanceTest, AnswersOnceWithOneVectorAText) {
   const auto log = Execute(TwoTexts("embeddings"));
   const auto responses = log->WaitForRelease();

@@ -208,6 +208,20 @@ TEST(DecodeGeneration, AStopMessageMayNameOneSequence) {
   EXPECT_EQ(ErrorOf(contents), "sequence_index is not a known parameter");
 }
 
+TEST(DecodeGeneration, TheTimeThatIsLeftCountsFromArrival) {
+  RequestContents contents = Minimal();
+  DecodedGeneration decoded;
+  ASSERT_TRUE(DecodeGeneration(contents, &decoded).ok());
+  EXPECT_FALSE(decoded.request.deadline.has_value());
+  contents.parameters.push_back({"timeout_us", int64_t{1500}});
+  ASSERT_TRUE(DecodeGeneration(contents, &decoded).ok());
+  EXPECT_EQ(decoded.request.deadline, decoded.request.arrival + std::chrono::microseconds(1500));
+  contents.parameters.back().value = int64_t{0};
+  EXPECT_EQ(ErrorOf(contents), "timeout_us is 0; it must be from 1 to 86400000000");
+  contents.parameters.back().value = std::string("soon");
+  EXPECT_EQ(ErrorOf(contents), "timeout_us must be an integer parameter");
+}
+
 TEST(DecodeGeneration, NamesWhatIsWrong) {
   RequestContents contents = Minimal();
   contents.id.clear();

@@ -9,7 +9,7 @@ from services.classification.classify_logic import ClassifyLogic
 from services.classification.embed_logic import EmbedLogic
 from services.classification.encoder_client import EncoderClient, PackLimits
 from services.classification.text_batches import TextBatches
-from services.common.admission import Admission
+from services.common.admission import Admission, AdmissionOptions
 from services.common.metrics import ServiceMetrics
 from services.common.registry import ModelRegistry
 from services.common.settings import ClassificationSettings
@@ -48,7 +48,8 @@ def make_logic(channel: FakeChannel, text_models: TextModels) -> MakeLogic:
 
     def make(**bounds: int) -> Logic:
         limits = PackLimits(bounds.get("max_pack_tokens", 64), bounds.get("max_parallel_packs", 2))
-        admission = Admission(bounds.get("max_requests", 8), bounds.get("max_tokens", 1000), retry_after_ms=250)
+        options = AdmissionOptions(bounds.get("max_requests", 8), bounds.get("max_tokens", 1000), 250, 10_000)
+        admission = Admission(options)
         client = EncoderClient(channel, limits)  # type: ignore[arg-type]  # stands for a TritonChannel
         return Logic(TextBatches(text_models, client, admission, bounds.get("max_bytes", 1_000_000)), client)
 

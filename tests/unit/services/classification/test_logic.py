@@ -175,7 +175,7 @@ async def test_requests_beyond_the_bound_are_refused_and_room_is_given_back(
     with pytest.raises(NaiadError, match="too many requests") as caught:
         await logic.embed("embed", ["one"], RAW)
     assert caught.value.reason is Reason.OVERLOADED
-    assert caught.value.retry_after_ms == 250
+    assert caught.value.retry_after_ms is not None
     channel.gate.set()
     await first
     await logic.embed("embed", ["one"], RAW)

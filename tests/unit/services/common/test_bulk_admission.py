@@ -5,13 +5,13 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from services.common.admission import Admission
+from services.common.admission import Admission, AdmissionOptions
 from services.common.errors import NaiadError
 
 
 @pytest.fixture
 def admission() -> Admission:
-    return Admission(max_requests=4, max_tokens=100, retry_after_ms=10)
+    return Admission(AdmissionOptions(4, 100, 10, 10))
 
 
 async def settle() -> None:

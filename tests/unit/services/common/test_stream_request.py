@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from services.common.errors import NaiadError, Reason
@@ -104,6 +105,23 @@ async def test_a_reader_that_never_reads_is_refused_whether_replies_wait_for_it_
     with pytest.raises(NaiadError) as caught:
         await request.next_replies()
     assert caught.value.reason is Reason.OVERLOADED
+
+
+async def test_few_large_replies_are_too_many_for_a_slow_reader_too(stream: Stream) -> None:
+    request = StreamRequest(stream, "chat", "r1", 1, RequestLimits(1, 1_000, max_buffered_bytes=10_000))
+    large = np.zeros(1_000, np.float32)
+    for number in range(3):
+        for reply in (
+            tokens(2 * number, [1]),
+            InferReply({"output_log_probs": large}, {}, False, 0, [1], 2 * number + 1),
+        ):
+            request.deliver(reply)
+        assert len(await request.next_replies()) == 2  # what was read does not count any more
+    for number in range(6, 9):
+        request.deliver(InferReply({"output_log_probs": large}, {}, False, 0, [1], number))
+    with pytest.raises(NaiadError, match="reads too slowly"):
+        await request.next_replies()
+    assert stream.stops == [None]
 
 
 async def test_what_never_comes_ends_the_request(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,11 @@ import asyncio
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
+from naiad.v1 import common_pb2
 from naiad.v1 import generation_pb2 as pb
 
 from tests.support.fake_triton import Plan
-from tests.support.generation_stack import Stack, failure_of, rest_of, says, stopped
+from tests.support.generation_stack import Stack, events_of, failure_of, rest_of, says, stopped
 from tests.support.running_service import wait_for_health
 
 
@@ -70,11 +71,52 @@ async def test_too_much_work_is_refused_with_a_time_to_retry(stack: Stack) -> No
     assert (await first.read()).HasField("started")
     failure = await failure_of(stack.stub.Generate(pb.GenerateRequest(model="chat", text="x", stopping=stopping)))
     assert (failure.code, failure.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
-    assert failure.trailers["grpc-retry-pushback-ms"] == "500"
+    assert 500 <= int(failure.trailers["grpc-retry-pushback-ms"]) <= 1_500
     first.cancel()
     await stopped(stack, 1)
     says(stack, "hello")
     assert (await stack.stub.Generate(pb.GenerateRequest(model="chat", text="x"))).completions[0].text == "hello"
+
+
+async def test_work_that_does_not_fit_is_refused_before_its_text_is_tokenized(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says(stack, "hello", wait_for_stop=True)
+    stopping = pb.StoppingOptions(max_tokens=150)
+    first = stack.stub.GenerateStream(
+        pb.GenerateStreamRequest(model="chat", text="x", stopping=stopping, sampling=pb.SamplingOptions(n=6))
+    )
+    assert (await first.read()).HasField("started")
+    monkeypatch.setattr("services.common.tokenizer.TextTokenizer.encode_ids", lambda *_: 1 / 0)
+    failure = await failure_of(stack.stub.Generate(pb.GenerateRequest(model="chat", text="x", stopping=stopping)))
+    assert failure.reason == "OVERLOADED"
+
+
+async def test_the_engine_is_told_the_time_that_is_left(stack: Stack) -> None:
+    await stack.stub.Generate(pb.GenerateRequest(model="chat", text="x"), timeout=30)
+    await events_of(stack.stub.GenerateStream(pb.GenerateStreamRequest(model="chat", text="x")))
+    stack.fake.plan = lambda _: Plan(context_log_probs=[-1.0])
+    await stack.stub.Score(pb.ScoreRequest(model="chat", token_ids=common_pb2.TokenIds(ids=[5, 6])), timeout=20)
+    generate, stream, score = stack.fake.requests
+    assert 20_000_000 < generate.parameters["timeout_us"] < 31_000_000
+    assert "timeout_us" not in stream.parameters
+    assert 10_000_000 < score.parameters["timeout_us"] < 21_000_000
+
+
+async def test_what_the_engine_gave_up_for_its_deadline_is_deadline_exceeded(stack: Stack) -> None:
+    stack.fake.plan = lambda _: Plan(error=("DEADLINE_EXCEEDED", "the deadline has passed"))
+    failure = await failure_of(stack.stub.Generate(pb.GenerateRequest(model="chat", text="x"), timeout=30))
+    assert (failure.code, failure.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+
+
+async def test_what_cannot_be_done_in_time_never_reaches_the_engine(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.common.deadline.RecentTimes.median_s", lambda *_: 1_000.0)
+    failure = await failure_of(stack.stub.Generate(pb.GenerateRequest(model="chat", text="x"), timeout=100))
+    assert (failure.code, failure.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+    assert not stack.fake.requests
+    await stack.stub.Generate(pb.GenerateRequest(model="chat", text="x"))
 
 
 async def test_an_engine_that_is_full_is_overload_not_unavailable(stack: Stack) -> None:
