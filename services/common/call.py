@@ -6,6 +6,9 @@ import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from services.common.engine_run import EngineRuns
+from services.common.trace import TraceContext, begin_trace
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -21,6 +24,8 @@ class Call:
     arrived_s: float = field(default_factory=time.monotonic)
     deadline_s: float | None = None
     log_fields: dict[str, str | int | float] = field(default_factory=dict)
+    trace: TraceContext = field(default_factory=begin_trace)
+    engine_runs: EngineRuns = field(default_factory=EngineRuns)
 
 
 _current: ContextVar[Call] = ContextVar("naiad_call")

@@ -1,4 +1,4 @@
-"""The one server interceptor: request id, metrics, errors to statuses, and a log line for each call."""
+"""The one server interceptor: request id, trace, metrics, errors to statuses, and a log line for each call."""
 
 import asyncio
 import logging
@@ -9,10 +9,12 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from services.common.call import Call, request_id_or_new, set_current_call
+from services.common.call import Call, current_call, request_id_or_new, set_current_call
 from services.common.errors import NaiadError, Reason, invalid_field
 from services.common.metrics import ServiceMetrics
+from services.common.observability import Observability
 from services.common.status import STATUS_CODES, status_message, trailers
+from services.common.trace import TRACEPARENT_KEY, TRACESTATE_KEY, continue_trace
 
 REQUEST_ID_KEY = "x-request-id"
 _UNMEASURED_PREFIXES = ("/grpc.",)  # health and reflection
@@ -24,8 +26,9 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every call of naiad's services; health and reflection pass untouched."""
 
-    def __init__(self, metrics: ServiceMetrics) -> None:
+    def __init__(self, metrics: ServiceMetrics, observability: Observability) -> None:
         self._metrics = metrics
+        self._observability = observability
 
     async def intercept_service(
         self,
@@ -59,7 +62,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _wrap_unary(self, method: str, inner: Callable[..., Any]) -> Callable[..., Any]:
         async def serve(request: Any, context: _Context) -> Any:
             async def run() -> Any:
-                return await inner(_readable(request), context)
+                return await inner(self._noted(_readable(request)), context)
 
             return await self._observe(method, context, run)
 
@@ -70,7 +73,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def serve(request: Any, context: _Context) -> None:
             async def run() -> None:
-                await inner(_readable(request), context)
+                await inner(self._noted(_readable(request)), context)
 
             await self._observe(method, context, run)
 
@@ -92,13 +95,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return serve
 
     async def _observe(self, method: str, context: _Context, run: Callable[[], Awaitable[Any]]) -> Any:
-        call = Call(method=method, request_id=_request_id(context), deadline_s=_deadline_s(context))
+        call = self._arrived(method, context)
         set_current_call(call)
         error: NaiadError | None = None
         with self._metrics.rpc_in_flight.labels(method).track_inprogress():
             try:
                 # With the trailers: metadata sent ahead would end the client's right to a retry, and cost a write.
-                context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+                context.set_trailing_metadata(_identity(call))
                 return await run()
             except NaiadError as raised:
                 error = raised
@@ -110,7 +113,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 _log.exception("unexpected error", extra={"fields": {"request_id": call.request_id}})
             finally:
                 self._finish(call, error)
-        return await _abort(context, error, call.request_id)
+        return await _abort(context, error, call)
+
+    def _arrived(self, method: str, context: _Context) -> Call:
+        given = dict(context.invocation_metadata() or ())
+        request_id, traceparent = given.get(REQUEST_ID_KEY), given.get(TRACEPARENT_KEY)
+        trace = continue_trace(
+            traceparent if isinstance(traceparent, str) else None,
+            str(given.get(TRACESTATE_KEY, "")),
+            self._observability.sample_ratio,
+        )
+        known_id = request_id_or_new(request_id if isinstance(request_id, str) else None)
+        return Call(method=method, request_id=known_id, deadline_s=_deadline_s(context), trace=trace)
+
+    def _noted(self, request: Any) -> Any:
+        self._observability.note_request(current_call(), request)
+        return request
 
     def _finish(self, call: Call, error: NaiadError | None) -> None:
         code = STATUS_CODES[error.reason].name if error else "OK"
@@ -119,9 +137,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._metrics.rpc_duration.labels(call.method).observe(duration_s)
         fields: dict[str, Any] = {
             "request_id": call.request_id,
+            "trace_id": call.trace.trace_id,
             "method": call.method,
             "code": code,
             "duration_ms": round(duration_s * 1000, 3),
+            **call.engine_runs.log_fields(),
             **call.log_fields,
         }
         level = logging.INFO
@@ -131,6 +151,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             if error.reason is Reason.INTERNAL:
                 level, fields["error"] = logging.ERROR, error.message
         _log.log(level, "call", extra={"fields": fields})
+        self._observability.finish(call, code, error.reason.value if error else None)
 
 
 class _Undecodable:
@@ -158,11 +179,11 @@ def _deadline_s(context: _Context) -> float | None:
     return None if remaining_s is None else asyncio.get_running_loop().time() + remaining_s
 
 
-def _request_id(context: _Context) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID_KEY and isinstance(value, str):
-            return request_id_or_new(value)
-    return request_id_or_new(None)
+def _identity(call: Call) -> tuple[tuple[str, str], ...]:
+    """Trailing metadata by which the caller finds the call again."""
+    trace = call.trace
+    known = ((REQUEST_ID_KEY, call.request_id), (TRACEPARENT_KEY, trace.traceparent()))
+    return (*known, (TRACESTATE_KEY, trace.tracestate)) if trace.tracestate else known
 
 
 def _cancellation(context: _Context) -> NaiadError:
@@ -173,7 +194,7 @@ def _cancellation(context: _Context) -> NaiadError:
     return NaiadError(Reason.CLIENT_CANCELLED, "the client ended the call")
 
 
-async def _abort(context: _Context, error: NaiadError, request_id: str) -> Any:
-    status = status_message(error, request_id)
-    metadata = ((REQUEST_ID_KEY, request_id), *trailers(error, request_id))
-    await context.abort(STATUS_CODES[error.reason], status.message, metadata)
+async def _abort(context: _Context, error: NaiadError, call: Call) -> Any:
+    message = status_message(error, call.request_id).message
+    metadata = (*_identity(call), *trailers(error, call.request_id, call.trace.trace_id))
+    await context.abort(STATUS_CODES[error.reason], message, metadata)

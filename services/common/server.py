@@ -17,6 +17,7 @@ from services.common.health import HealthService
 from services.common.interceptors import CallInterceptor
 from services.common.logs import configure_logging
 from services.common.metrics import ServiceMetrics, serve_metrics
+from services.common.observability import make_observability
 from services.common.setting import SettingsError
 from services.common.settings import (
     ClassificationSettings,
@@ -100,7 +101,10 @@ async def start_server(app: ServiceApp, settings: CommonSettings, port: int, met
         except OSError as error:
             raise StartError(f"cannot serve metrics on {settings.host}:{metrics_port}: {error.strerror}") from error
         resources.callback(metrics.close)
-        server = grpc.aio.server(interceptors=(CallInterceptor(app.metrics),), options=_server_options(settings))
+        observability = make_observability(app.service_name, settings)
+        resources.push_async_callback(asyncio.to_thread, observability.close)
+        interceptor = CallInterceptor(app.metrics, observability)
+        server = grpc.aio.server(interceptors=(interceptor,), options=_server_options(settings))
         app.add_servicer(server)
         health_pb2_grpc.add_HealthServicer_to_server(app.health, server)
         reflection.enable_server_reflection((app.service_name, _HEALTH_NAME, reflection.SERVICE_NAME), server)

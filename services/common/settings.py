@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from services.common.observability_settings import ObservabilitySettings
 from services.common.setting import (
     ENV_PREFIX,
     METADATA_KEY,
@@ -25,7 +26,7 @@ from services.common.setting import (
 
 
 @dataclass(frozen=True)
-class CommonSettings:
+class CommonSettings(ObservabilitySettings):
     """Settings that all services share."""
 
     host: str = setting("127.0.0.1", "HOST", doc="Address on which gRPC and metrics ports listen.")

@@ -2,10 +2,12 @@
 
 import asyncio
 import math
+import time
 
 import numpy as np
 
-from services.common.call import Call
+from services.common.call import Call, current_call
+from services.common.engine_run import EngineRun
 from services.common.errors import NaiadError, Reason
 from services.common.infer_reply import InferReply, ParameterValue
 from services.common.registry import Task
@@ -35,6 +37,7 @@ async def _run(
         "return_context_log_probs": True,
         "top_log_probs": top_logprobs,
     }
+    begun_s = time.monotonic()
     request = logic.engine.submit(model.entry.name, {"input_ids": prepared.ids}, parameters)
     replies: list[InferReply] = []
     try:
@@ -45,6 +48,12 @@ async def _run(
         raise NaiadError(Reason.DEADLINE_EXCEEDED, "the deadline has passed") from None
     finally:
         request.close()
+        last = replies[-1] if replies else None
+        phases_us = {} if last is None else {phase: last.int_parameter(f"{phase}_us") for phase in ("queue", "prefill")}
+        attributes = {"gen_ai.usage.input_tokens": len(prepared.ids)}
+        current_call().engine_runs.add(
+            EngineRun("score", model.entry.name, begun_s, time.monotonic(), phases_us, attributes)
+        )
     return replies
 
 

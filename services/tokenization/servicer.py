@@ -28,13 +28,14 @@ class TokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer):
             add_special_tokens=request.add_special_tokens if request.HasField("add_special_tokens") else True,
             max_length=request.max_length if request.HasField("max_length") else None,
         )
-        current_call().log_fields.update(model=request.model[:100], texts=len(request.texts))
+        call = current_call()
+        call.log_fields.update(model=request.model[:100], texts=len(request.texts))
         outcomes = await self._logic.tokenize(request.model, request.texts, options)
         response = pb.TokenizeResponse()
         for outcome in outcomes:
             result = response.results.add()
             if isinstance(outcome, NaiadError):
-                result.error.CopyFrom(status_message(outcome, current_call().request_id))
+                result.error.CopyFrom(status_message(outcome, call.request_id, call.trace.trace_id))
             else:
                 _fill(result.tokenization, outcome, request)
         return response
