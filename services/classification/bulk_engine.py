@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from services.classification.classify_logic import ClassifyOptions, Scored, score_readings, scored_bytes
 from services.classification.encoder_client import LOGITS, EncoderAnswer, EncoderJob
 from services.classification.long_texts import Reading, read_in_windows, read_whole
-from services.classification.text_batches import ITEM_BYTES, Item, TextBatches, check_length, size_error
+from services.classification.text_batches import ITEM_BYTES, Item, TextBatches, check_length, run_noted, size_error
 from services.common.errors import NaiadError, Reason, invalid_field
 from services.common.text_models import TextModel
 from services.common.tokenizer import Encoded
@@ -94,7 +94,7 @@ class BulkEngine:
         while True:
             try:
                 async with self.batches.admission.bulk_cost(cost):
-                    return await self.batches.client.run(entry, runs, job)
+                    return await run_noted(self.batches.client, entry, runs, job)
             except NaiadError as error:
                 if error.reason is not Reason.OVERLOADED or loop.time() - begun_s > MAX_RETRIES_S:
                     raise

@@ -6,10 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from services.classification.encoder_client import EncoderAnswer, EncoderClient, EncoderInput, EncoderJob
+from services.classification.encoder_client import (
+    EMBEDDINGS,
+    HIDDEN_STATES,
+    EncoderAnswer,
+    EncoderClient,
+    EncoderInput,
+    EncoderJob,
+)
 from services.common.admission import Admission
 from services.common.call import current_call
 from services.common.deadline import RecentTimes
+from services.common.engine_run import EngineRun
 from services.common.errors import NaiadError, invalid_field
 from services.common.registry import ModelEntry
 from services.common.text_models import MAX_TEXT_BYTES, MAX_TEXTS, TextModel, TextModels, text_is_too_long
@@ -110,7 +118,7 @@ class TextBatches:
         times.check(tokens, current_call().deadline_s)
         begun_s = time.monotonic()
         with self.admission.cost(tokens):
-            answer = await self.client.run(entry, texts, job)
+            answer = await run_noted(self.client, entry, texts, job)
         times.add(tokens, time.monotonic() - begun_s)
         self.admission.observe_wait(answer.first_queue_us / 1e6)
         return answer
@@ -120,6 +128,23 @@ class TextBatches:
         if response_bytes > self._max_response_bytes:
             sizes = f"about {response_bytes} bytes, more than {self._max_response_bytes}"
             raise invalid_field(field, f"the response would take {sizes}: send fewer texts")
+
+
+async def run_noted(
+    client: EncoderClient, entry: ModelEntry, texts: Sequence[EncoderInput], job: EncoderJob
+) -> EncoderAnswer:
+    """Runs the texts, and notes for log and trace how long that took. Raises NaiadError."""
+    begun_s = time.monotonic()
+    operation = "embeddings" if job.output in (EMBEDDINGS, HIDDEN_STATES) else "classify"
+    phases_us: dict[str, int] = {}
+    try:
+        answer = await client.run(entry, texts, job)
+        phases_us = {"queue": answer.queue_us, "compute": answer.compute_us}
+        return answer
+    finally:
+        attributes = {"gen_ai.usage.input_tokens": sum(map(len, texts)), "naiad.texts": len(texts)}
+        run = EngineRun(operation, entry.name, begun_s, time.monotonic(), phases_us, attributes)
+        current_call().engine_runs.add(run)
 
 
 def check_items(items: Sequence[Item], field: str) -> None:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from services.common.tenants import TenantUse
 
+from services.common.engine_run import EngineRuns
+from services.common.trace import TraceContext, begin_trace
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -26,6 +29,8 @@ class Call:
     deadline_s: float | None = None
     log_fields: dict[str, str | int | float] = field(default_factory=dict)
     tenant: "TenantUse | None" = None
+    trace: TraceContext = field(default_factory=begin_trace)
+    engine_runs: EngineRuns = field(default_factory=EngineRuns)
 
 
 _current: ContextVar[Call] = ContextVar("naiad_call")

@@ -13,6 +13,7 @@ from services.common.door import Door
 from services.common.file_watch import FileWatch
 from services.common.interceptors import CallInterceptor, CallPath
 from services.common.metrics import MetricsEndpoint, ServiceMetrics
+from services.common.observability import Observability
 from services.common.reload_metrics import ReloadMetrics
 from services.common.settings import CommonSettings
 from services.common.tenant_file import TenantFileError
@@ -51,7 +52,9 @@ class FrontDoor:
             self.certificate.follow_in(metrics.tls)
 
 
-def open_front_door(settings: CommonSettings, metrics: ServiceMetrics, door: Door | None) -> FrontDoor:
+def open_front_door(
+    settings: CommonSettings, metrics: ServiceMetrics, door: Door | None, observability: Observability
+) -> FrontDoor:
     """Reads certificate and tenants. `door` admits the calls. Raises FrontDoorError."""
     reloads = ReloadMetrics(metrics.registry)
     watch = FileWatch()
@@ -65,8 +68,8 @@ def open_front_door(settings: CommonSettings, metrics: ServiceMetrics, door: Doo
     access.watch(watch)
     if certificate is not None:
         certificate.watch(watch)
-    interceptor = CallInterceptor(CallPath(metrics, access, door, open_reflection=settings.reflection == "open"))
-    return FrontDoor(interceptor, certificate, watch)
+    path = CallPath(metrics, access, observability, door, open_reflection=settings.reflection == "open")
+    return FrontDoor(CallInterceptor(path), certificate, watch)
 
 
 def _check_exposure(settings: AccessSettings, access: Access, host: str) -> None:

@@ -1,4 +1,4 @@
-"""The one server interceptor: who calls, admission, request id, metrics, errors to statuses, and a log line for each.
+"""The one server interceptor: who calls, admission, request id, trace, metrics, errors to statuses, a log line a call.
 
 Messages come in as bytes, so that a call that is refused is never read.
 """
@@ -17,12 +17,14 @@ from google.protobuf.message import DecodeError
 
 from services.common.access import Access
 from services.common.admission import Ticket, set_current_ticket
-from services.common.call import Call, request_id_or_new, set_current_call
+from services.common.call import Call, current_call, request_id_or_new, set_current_call
 from services.common.door import Door
 from services.common.errors import NaiadError, Reason, invalid_field
 from services.common.metrics import ServiceMetrics
+from services.common.observability import Observability
 from services.common.status import STATUS_CODES, status_message, trailers
 from services.common.tenants import TenantUse
+from services.common.trace import TRACEPARENT_KEY, TRACESTATE_KEY, continue_trace
 
 REQUEST_ID_KEY = "x-request-id"
 _UNMEASURED_PREFIXES = ("/grpc.",)  # health and reflection
@@ -41,6 +43,7 @@ class CallPath:
 
     metrics: ServiceMetrics
     access: Access
+    observability: Observability
     door: Door | None = None
     open_reflection: bool = False
 
@@ -52,6 +55,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._metrics = path.metrics
         self._access = path.access
         self._door = path.door
+        self._observability = path.observability
         self._refusals = RefusalLog()
         self._open_prefixes = ("/grpc.health.", _REFLECTION_PREFIX) if path.open_reflection else ("/grpc.health.",)
 
@@ -113,7 +117,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def serve(data: bytes, context: _Context) -> Any:
             async def run() -> Any:
-                return await inner(_message(read, data), context)
+                return await inner(self._noted(_message(read, data)), context)
 
             return await self._admit(method, data, context, run, who)
 
@@ -163,16 +167,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._metrics.rpc_requests.labels(method, STATUS_CODES[error.reason].name).inc()
         self._metrics.requests_rejected.labels(error.reason.value).inc()
         self._refusals.note(method)
-        await _abort(context, error, _request_id(context))
+        await _abort(context, error, self._arrived(method, context))
 
     async def _observe(self, method: str, context: _Context, run: _Run, who: _Who) -> Any:
-        call = Call(method=method, request_id=_request_id(context), deadline_s=_deadline_s(context))
+        call = self._arrived(method, context)
         set_current_call(call)
         error: NaiadError | None = None
         with self._metrics.rpc_in_flight.labels(method).track_inprogress():
             try:
                 # With the trailers: metadata sent ahead would end the client's right to a retry, and cost a write.
-                context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+                context.set_trailing_metadata(_identity(call))
                 call.tenant = who(context)
                 with call.tenant.request() if call.tenant is not None else nullcontext():
                     return await run()
@@ -186,7 +190,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 _log.exception("unexpected error", extra={"fields": {"request_id": call.request_id}})
             finally:
                 self._finish(call, error)
-        return await _abort(context, error, call.request_id)
+        return await _abort(context, error, call)
+
+    def _arrived(self, method: str, context: _Context) -> Call:
+        given = dict(context.invocation_metadata() or ())
+        request_id, traceparent = given.get(REQUEST_ID_KEY), given.get(TRACEPARENT_KEY)
+        trace = continue_trace(
+            traceparent if isinstance(traceparent, str) else None,
+            str(given.get(TRACESTATE_KEY, "")),
+            self._observability.sample_ratio,
+        )
+        known_id = request_id_or_new(request_id if isinstance(request_id, str) else None)
+        return Call(method=method, request_id=known_id, deadline_s=_deadline_s(context), trace=trace)
+
+    def _noted(self, request: Any) -> Any:
+        self._observability.note_request(current_call(), request)
+        return request
 
     def _finish(self, call: Call, error: NaiadError | None) -> None:
         code = STATUS_CODES[error.reason].name if error else "OK"
@@ -195,9 +214,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._metrics.rpc_duration.labels(call.method).observe(duration_s)
         fields: dict[str, Any] = {
             "request_id": call.request_id,
+            "trace_id": call.trace.trace_id,
             "method": call.method,
             "code": code,
             "duration_ms": round(duration_s * 1000, 3),
+            **call.engine_runs.log_fields(),
             **call.log_fields,
         }
         if call.tenant is not None:
@@ -210,6 +231,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             if error.reason is Reason.INTERNAL:
                 level, fields["error"] = logging.ERROR, error.message
         _log.log(level, "call", extra={"fields": fields})
+        self._observability.finish(call, code, error.reason.value if error else None)
 
 
 def _message(read: _Read, data: bytes) -> Any:
@@ -241,11 +263,11 @@ def _deadline_s(context: _Context) -> float | None:
     return None if remaining_s is None else asyncio.get_running_loop().time() + remaining_s
 
 
-def _request_id(context: _Context) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID_KEY and isinstance(value, str):
-            return request_id_or_new(value)
-    return request_id_or_new(None)
+def _identity(call: Call) -> tuple[tuple[str, str], ...]:
+    """Trailing metadata by which the caller finds the call again."""
+    trace = call.trace
+    known = ((REQUEST_ID_KEY, call.request_id), (TRACEPARENT_KEY, trace.traceparent()))
+    return (*known, (TRACESTATE_KEY, trace.tracestate)) if trace.tracestate else known
 
 
 def _cancellation(context: _Context) -> NaiadError:
@@ -256,6 +278,7 @@ def _cancellation(context: _Context) -> NaiadError:
     return NaiadError(Reason.CLIENT_CANCELLED, "the client ended the call")
 
 
-async def _abort(context: _Context, error: NaiadError, request_id: str) -> Any:
-    status = status_message(error, request_id)
-    await context.abort(STATUS_CODES[error.reason], status.message, trailers(error, request_id))
+async def _abort(context: _Context, error: NaiadError, call: Call) -> Any:
+    message = status_message(error, call.request_id).message
+    metadata = (*_identity(call), *trailers(error, call.request_id, call.trace.trace_id))
+    await context.abort(STATUS_CODES[error.reason], message, metadata)

@@ -18,6 +18,7 @@ from services.common.front_door import FrontDoor, FrontDoorError, open_front_doo
 from services.common.health import HealthService
 from services.common.logs import configure_logging
 from services.common.metrics import MetricsEndpoint, ServiceMetrics, serve_metrics
+from services.common.observability import make_observability
 from services.common.setting import SettingsError
 from services.common.settings import (
     ClassificationSettings,
@@ -97,24 +98,26 @@ def _server_options(settings: CommonSettings) -> list[tuple[str, int]]:
 async def start_server(app: ServiceApp, settings: CommonSettings, port: int, metrics_port: int) -> RunningServer:
     """Opens the ports and starts to serve. Raises StartError."""
     async with AsyncExitStack() as resources:
+        observability = make_observability(app.service_name, settings)
+        resources.push_async_callback(asyncio.to_thread, observability.close)
         try:
-            door = open_front_door(settings, app.metrics, app.door)
+            front_door = open_front_door(settings, app.metrics, app.door, observability)
         except FrontDoorError as error:
             raise StartError(str(error)) from error
-        metrics = _serve_metrics(app, door, settings, metrics_port)
+        metrics = _serve_metrics(app, front_door, settings, metrics_port)
         resources.callback(metrics.close)
-        server = grpc.aio.server(interceptors=(door.interceptor,), options=_server_options(settings))
+        server = grpc.aio.server(interceptors=(front_door.interceptor,), options=_server_options(settings))
         app.add_servicer(server)
         health_pb2_grpc.add_HealthServicer_to_server(app.health, server)
         if settings.reflection != "off":
             reflection.enable_server_reflection((app.service_name, _HEALTH_NAME, reflection.SERVICE_NAME), server)
         try:
-            bound_port = door.add_port(server, f"{settings.host}:{port}")
+            bound_port = front_door.add_port(server, f"{settings.host}:{port}")
         except RuntimeError as error:
             raise StartError(f"cannot listen on {settings.host}:{port}: the port is in use or not permitted") from error
         await _start_health_port(app, settings, resources)
-        resources.push_async_callback(door.files.close)
-        door.files.start()
+        resources.push_async_callback(front_door.files.close)
+        front_door.files.start()
         await app.start(resources)
         await server.start()
         endpoints = Endpoints(settings.host, bound_port, metrics.port)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from services.common.access_settings import AccessSettings
 from services.common.client_credentials import CredentialSettings
+from services.common.observability_settings import ObservabilitySettings
 from services.common.overload_settings import (
     ClassificationLimitSettings,
     GenerationLimitSettings,
@@ -33,7 +34,7 @@ from services.common.setting import (
 
 
 @dataclass(frozen=True)
-class CommonSettings(AccessSettings, OverloadSettings):
+class CommonSettings(AccessSettings, ObservabilitySettings, OverloadSettings):
     """Settings that all services share."""
 
     host: str = setting("127.0.0.1", "HOST", doc="Address on which gRPC and metrics ports listen.")

@@ -35,13 +35,15 @@ STATUS_CODES: Mapping[Reason, grpc.StatusCode] = MappingProxyType(
 )
 
 
-def status_message(error: NaiadError, request_id: str) -> status_pb2.Status:
+def status_message(error: NaiadError, request_id: str, trace_id: str = "") -> status_pb2.Status:
     """The error as `google.rpc.Status` with ErrorInfo, and BadRequest or RetryInfo where they apply."""
     message = f"internal error, request id {request_id}" if error.reason is Reason.INTERNAL else error.message
     status = status_pb2.Status(code=STATUS_CODES[error.reason].value[0], message=_shorten(message))
     info = error_details_pb2.ErrorInfo(
         reason=error.reason.value, domain=ERROR_DOMAIN, metadata={"request_id": request_id}
     )
+    if trace_id:
+        info.metadata["trace_id"] = trace_id
     status.details.append(_packed(info))
     if error.field_violations:
         bad_request = error_details_pb2.BadRequest()
@@ -55,9 +57,9 @@ def status_message(error: NaiadError, request_id: str) -> status_pb2.Status:
     return status
 
 
-def trailers(error: NaiadError, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
+def trailers(error: NaiadError, request_id: str, trace_id: str = "") -> tuple[tuple[str, str | bytes], ...]:
     """Trailing metadata that carries the rich status and, for OVERLOADED, gRPC's retry pushback."""
-    details = status_message(error, request_id).SerializeToString()
+    details = status_message(error, request_id, trace_id).SerializeToString()
     if error.retry_after_ms is None:
         return ((STATUS_DETAILS_KEY, details),)
     return ((STATUS_DETAILS_KEY, details), (RETRY_PUSHBACK_KEY, str(error.retry_after_ms)))

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from services.common.call import current_call
 from services.common.errors import NaiadError, Reason
 from services.common.infer_reply import (
     DELTA_COUNT,
@@ -135,6 +136,7 @@ class TritonStream:
         grouped = {**parameters, DELTA_GROUP: self._group, DELTA_KEY: key}
         self._outbox.put_nowait(infer_request(model, request.request_id, inputs, grouped))
         self._live[request.request_id] = self._live_by_key[key] = request
+        current_call().log_fields["engine_request_id"] = request.request_id
         return request
 
     def is_live(self, request: StreamRequest) -> bool:

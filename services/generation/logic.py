@@ -23,6 +23,7 @@ from services.common.tokenizer import CONTEXT_TOKENS
 from services.generation.completion import CompletionReader
 from services.generation.engine import Engine, EngineRequest
 from services.generation.engine_errors import with_field
+from services.generation.engine_run import generation_run
 from services.generation.events import (
     Completion,
     Delta,
@@ -170,7 +171,9 @@ class _Run:
         # A guide is compiled first, and who lets others go first waits by choice.
         self._tells_wait = generation.guide is None and generation.scheduling.priority >= 0
         self._inter_token_latency = self._metrics.inter_token_latency.labels(self._model_name)
+        begun_s = time.monotonic()
         request = self._submit(generation, prompt, max_tokens) if max_tokens > 0 else None
+        summary: Summary | None = None
         try:
             await self._emit(Started(len(prompt.ids)))
             if generation.wanted.echo:
@@ -186,13 +189,16 @@ class _Run:
             else:
                 await self._follow(request)
                 self._note_end(max_tokens)
-            await self._emit(self._summary(len(prompt.ids), generation.model))
+            summary = self._summary(len(prompt.ids), generation.model)
+            await self._emit(summary)
         except NaiadError as error:
             named = with_field(error, generation)
             raise named from (None if named is error else error)
         finally:
             if request is not None:
                 request.close()
+                run = generation_run(generation, max_tokens, begun_s, summary, self._finish_reasons())
+                self._call.engine_runs.add(run)
 
     def _make_readers(self, model: TextModel, generation: Generation, prompt: PreparedPrompt) -> list[CompletionReader]:
         context = prompt.ids[-CONTEXT_TOKENS:].tolist()
@@ -311,9 +317,15 @@ class _Run:
         first_token_us = round(self._time_to_first_token_s * 1e6)
         timings = Timings(slowest("queue_us"), slowest("prefill_us"), slowest("decode_us"), first_token_us)
         self._metrics.request_latency.labels(model_name).observe(time.monotonic() - self._call.arrived_s)
-        reasons = sorted({reader.finished.reason.value for reader in self._readers if reader.finished is not None})
-        self._call.log_fields.update(completion_tokens=usage.completion_tokens, finish_reason=",".join(reasons))
+        self._call.log_fields.update(
+            completion_tokens=usage.completion_tokens,
+            time_to_first_token_ms=round(first_token_us / 1000, 3),
+            finish_reason=",".join(self._finish_reasons()),
+        )
         return Summary(usage, timings)
+
+    def _finish_reasons(self) -> list[str]:
+        return sorted({reader.finished.reason.value for reader in self._readers if reader.finished is not None})
 
 
 def _estimated_cost(generation: Generation, entry: ModelEntry) -> int:

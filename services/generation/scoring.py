@@ -2,11 +2,13 @@
 
 import asyncio
 import math
+import time
 
 import numpy as np
 
-from services.common.call import Call, may_share_prefixes
+from services.common.call import Call, current_call, may_share_prefixes
 from services.common.deadline import deadline_exceeded, timeout_parameter
+from services.common.engine_run import EngineRun
 from services.common.errors import NaiadError, Reason
 from services.common.infer_reply import InferReply, ParameterValue
 from services.common.registry import Task
@@ -38,6 +40,7 @@ async def _run(
         "use_prefix_cache": may_share_prefixes(),
         **timeout_parameter(deadline_s),
     }
+    begun_s = time.monotonic()
     request = logic.engine.submit(model.entry.name, {"input_ids": prepared.ids}, parameters)
     replies: list[InferReply] = []
     try:
@@ -48,6 +51,12 @@ async def _run(
         raise deadline_exceeded() from None
     finally:
         request.close()
+        last = replies[-1] if replies else None
+        phases_us = {} if last is None else {phase: last.int_parameter(f"{phase}_us") for phase in ("queue", "prefill")}
+        attributes = {"gen_ai.usage.input_tokens": len(prepared.ids)}
+        current_call().engine_runs.add(
+            EngineRun("score", model.entry.name, begun_s, time.monotonic(), phases_us, attributes)
+        )
     return replies
 
 

@@ -6,7 +6,7 @@ import grpc
 from naiad.v1 import tokenization_pb2 as pb
 from naiad.v1 import tokenization_pb2_grpc
 
-from services.common.call import current_call, may_use_model, note_in_log
+from services.common.call import may_use_model, note_in_log
 from services.common.chat_template import Message
 from services.common.errors import NaiadError
 from services.common.model_info import model_info
@@ -28,13 +28,14 @@ class TokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer):
             add_special_tokens=request.add_special_tokens if request.HasField("add_special_tokens") else True,
             max_length=request.max_length if request.HasField("max_length") else None,
         )
+        call = current_call()
         note_in_log(texts=len(request.texts))
         outcomes = await self._logic.tokenize(request.model, request.texts, options)
         response = pb.TokenizeResponse()
         for outcome in outcomes:
             result = response.results.add()
             if isinstance(outcome, NaiadError):
-                result.error.CopyFrom(status_message(outcome, current_call().request_id))
+                result.error.CopyFrom(status_message(outcome, call.request_id, call.trace.trace_id))
             else:
                 _fill(result.tokenization, outcome, request)
         return response

@@ -22,7 +22,8 @@ def known(names: Mapping[int, str | None], value: int, field: str) -> str | None
 
 def item_status(error: NaiadError) -> status_pb2.Status:
     """The error of one item of the current call."""
-    return status_message(error, current_call().request_id)
+    call = current_call()
+    return status_message(error, call.request_id, call.trace.trace_id)
 
 
 class _Results(Protocol):
