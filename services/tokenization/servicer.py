@@ -6,7 +6,7 @@ import grpc
 from naiad.v1 import tokenization_pb2 as pb
 from naiad.v1 import tokenization_pb2_grpc
 
-from services.common.call import may_use_model, note_in_log
+from services.common.call import current_call, may_use_model, note_in_log
 from services.common.chat_template import Message
 from services.common.errors import NaiadError
 from services.common.model_info import model_info
