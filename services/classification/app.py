@@ -20,6 +20,7 @@ from services.common.server import ServiceApp
 from services.common.settings import ClassificationSettings
 from services.common.text_models import TextModels
 from services.common.triton_client import TritonChannel, TritonHealth
+from services.common.triton_tls import TritonTls
 
 SERVICE_NAME: str = classification_pb2.DESCRIPTOR.services_by_name["ClassificationService"].full_name
 
@@ -31,7 +32,7 @@ def build(settings: ClassificationSettings) -> ServiceApp:
     health = HealthService((SERVICE_NAME,))
     registry = ModelRegistry(settings.model_repository)
     models = TextModels(registry, settings, metrics)
-    channel = TritonChannel(settings.triton_address, settings.retry_after_ms)
+    channel = TritonChannel(settings.triton_address, settings.retry_after_ms, TritonTls.of(settings))
     client = EncoderClient(channel, PackLimits(settings.max_pack_tokens, settings.max_parallel_packs))
     triton_health = TritonHealth(channel, lambda: [entry.name for entry in registry.with_task(*TASKS)])
     admission = Admission(admission_options(settings))

@@ -31,6 +31,7 @@ from services.common.setting import (
     setting,
     specs_of,
 )
+from services.common.triton_tls import TritonServerTlsSettings, TritonTlsSettings
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class CommonSettings(AccessSettings, ObservabilitySettings, OverloadSettings):
 
 
 @dataclass(frozen=True)
-class TritonSettings(CommonSettings):
+class TritonSettings(TritonTlsSettings, CommonSettings):
     """Settings of the services that talk to Triton."""
 
     triton_address: str = setting("127.0.0.1:8001", "TRITON_ADDRESS", doc="HOST:PORT of Triton's gRPC endpoint.")
@@ -225,7 +226,7 @@ class ClassificationSettings(ClassificationLimitSettings, TritonSettings):
 
 
 @dataclass(frozen=True)
-class SupervisorSettings(CommonSettings):
+class SupervisorSettings(TritonServerTlsSettings, TritonTlsSettings, CommonSettings):
     """Settings of `naiad serve`."""
 
     triton_server: str = setting(

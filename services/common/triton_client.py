@@ -30,6 +30,7 @@ from services.common.infer_reply import (
 from services.common.status import error_from_triton
 from services.common.stream_request import MAX_BUFFERED_BYTES, RequestLimits, StreamRequest
 from services.common.triton_messages import infer_request, read_deltas, read_reply
+from services.common.triton_tls import TritonTls, open_triton_channel
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -56,9 +57,9 @@ def unavailable() -> NaiadError:
 class TritonChannel:
     """The process's only channel to Triton, and unary inference on it."""
 
-    def __init__(self, address: str, retry_after_ms: int) -> None:
+    def __init__(self, address: str, retry_after_ms: int, tls: TritonTls | None = None) -> None:
         self.retry_after_ms = retry_after_ms
-        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self._channel = open_triton_channel(address, _CHANNEL_OPTIONS, tls)
         self.stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._unary: set[asyncio.Task[Any]] = set()
 

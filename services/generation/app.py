@@ -15,6 +15,7 @@ from services.common.server import ServiceApp
 from services.common.settings import GenerationSettings
 from services.common.text_models import TextModels
 from services.common.triton_client import TritonChannel, TritonHealth, TritonStream, unavailable
+from services.common.triton_tls import TritonTls
 from services.generation.engine import LoadedModelsOnly
 from services.generation.logic import GenerationLogic
 from services.generation.servicer import GenerationServicer
@@ -28,7 +29,7 @@ def build(settings: GenerationSettings) -> ServiceApp:
     health = HealthService((SERVICE_NAME,))
     registry = ModelRegistry(settings.model_repository)
     models = TextModels(registry, settings, metrics)
-    channel = TritonChannel(settings.triton_address, settings.retry_after_ms)
+    channel = TritonChannel(settings.triton_address, settings.retry_after_ms, TritonTls.of(settings))
     stream = TritonStream(channel, settings.max_buffered_responses, settings.max_buffered_bytes)
     triton_health = TritonHealth(channel, lambda: [entry.name for entry in registry.with_task(Task.GENERATE)])
     triton_metrics = TritonMetrics(metrics.registry)

@@ -12,6 +12,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from services.common.triton_tls import TritonTls, open_triton_channel
 from services.supervisor.reporter import Reporter
 
 POLL_INTERVAL_S = 0.1
@@ -67,17 +68,19 @@ class LoadProgress:
             self.reporter.progress(f"model {match.group(1)} is loaded ({elapsed_s:.1f} s)")
 
 
-async def wait_until_models_ready(address: str, models: Sequence[str], progress: LoadProgress) -> None:
+async def wait_until_models_ready(
+    address: str, models: Sequence[str], progress: LoadProgress, tls: TritonTls | None = None
+) -> None:
     """Returns once Triton at `address` reports every model ready; prints progress meanwhile."""
     following = asyncio.create_task(progress.follow())
     try:
-        await _poll_models(address, models)
+        await _poll_models(address, models, tls)
     finally:
         following.cancel()
 
 
-async def _poll_models(address: str, models: Sequence[str]) -> None:
-    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+async def _poll_models(address: str, models: Sequence[str], tls: TritonTls | None) -> None:
+    async with open_triton_channel(address, CHANNEL_OPTIONS, tls) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         waiting = set(models)
         while waiting:

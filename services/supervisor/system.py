@@ -9,6 +9,7 @@ from pathlib import Path
 
 from services.common.addresses import SERVICE_SETTINGS, ServiceSettings, local_address
 from services.common.settings import SupervisorSettings, load_settings
+from services.common.triton_tls import TritonTls
 from services.supervisor import ports, readiness
 from services.supervisor.child import ChildSpec
 from services.supervisor.errors import StartError
@@ -76,6 +77,7 @@ class System:
     triton: Endpoint
     services: Sequence[Endpoint]
     environment: Mapping[str, str]
+    triton_tls: TritonTls | None = None
 
     def check(self) -> None:
         """Raises StartError for the first thing that would keep the system from starting."""
@@ -104,7 +106,7 @@ class System:
 
         async def wait_ready() -> None:
             await readiness.wait_until_models_ready(
-                self.triton.address, models, readiness.LoadProgress(log_path, reporter)
+                self.triton.address, models, readiness.LoadProgress(log_path, reporter), self.triton_tls
             )
 
         spec = ChildSpec(
@@ -156,6 +158,7 @@ def plan(environ: Mapping[str, str], repository: Path | None, wanted_services: S
         host=triton.host,
         grpc_port=triton.port,
         metrics_port=triton.metrics_port,
+        tls_arguments=settings.triton_tls_arguments(),
     )
     environment = dict(environ) | {
         "NAIAD_MODEL_REPOSITORY": str(settings.model_repository),
@@ -164,7 +167,7 @@ def plan(environ: Mapping[str, str], repository: Path | None, wanted_services: S
     }
     for endpoint in services:
         environment |= {endpoint.variable: str(endpoint.port), endpoint.metrics_variable: str(endpoint.metrics_port)}
-    return System(settings, options, triton, services, environment)
+    return System(settings, options, triton, services, environment, TritonTls.of(settings))
 
 
 def _triton_endpoint(settings: SupervisorSettings) -> Endpoint:

@@ -28,6 +28,7 @@ class TritonOptions:
     host: str
     grpc_port: int
     metrics_port: int
+    tls_arguments: tuple[str, ...] = ()
     lock: str = field(default_factory=lambda: secrets.token_hex(32), repr=False, compare=False)
 
     def command(self) -> tuple[str, ...]:
@@ -47,6 +48,7 @@ class TritonOptions:
             f"--grpc-address={self.host}",
             f"--grpc-port={self.grpc_port}",
             f"--grpc-restricted-protocol={','.join(LOCKED_PROTOCOLS)}:{LOCK_HEADER}={self.lock}",
+            *self.tls_arguments,
             "--allow-metrics=true",
             "--allow-gpu-metrics=false",
             f"--metrics-address={self.host}",
