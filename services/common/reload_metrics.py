@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class ReloadMetrics:
-    """Counts changes by file (`tenants`, `certificate`), and says when the one in use ends."""
+    """Counts changes by file (`tenants`, `certificate`), and says what is in use: the newest or not, and until when."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._reloads = Counter(
@@ -13,12 +13,19 @@ class ReloadMetrics:
             ["file", "outcome"],
             registry=registry,
         )
+        self._current = Gauge(
+            "naiad_file_is_current",
+            "0 while an older content is in use because the changed file cannot be used.",
+            ["file"],
+            registry=registry,
+        )
         self._registry = registry
         self._expiry: Gauge | None = None
 
     def note(self, file: str, *, accepted: bool) -> None:
         """One change of `file`."""
         self._reloads.labels(file, "accepted" if accepted else "rejected").inc()
+        self._current.labels(file).set(accepted)
 
     def certificate_expires(self, expires_s: float) -> None:
         """When the certificate in use ends, in seconds since 1970. Without TLS there is no such metric."""

@@ -20,7 +20,7 @@ from services.common.settings import (
 
 K8S = Path(__file__).resolve().parents[3] / "k8s"
 KUBERNETES_VERSION = "1.34"  # preStop's `sleep` is stable from here on
-KUSTOMIZATIONS = ["base", "overlays/single-node", "overlays/production"]
+KUSTOMIZATIONS = ["base", "overlays/single-node", "overlays/production", "overlays/access"]
 # Kinds of the Prometheus operator: their schemas are not in kubernetes-validate.
 OPERATOR_KINDS = {"PodMonitor", "PrometheusRule"}
 SETTINGS: dict[str, type[TokenizationSettings] | type[GenerationSettings] | type[ClassificationSettings]] = {
@@ -111,7 +111,7 @@ def test_pods_keep_the_restricted_pod_security_standard(render: Render, folder: 
         assert context["runAsUser"] > 0, name
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}, name
         assert not {"hostNetwork", "hostPID", "hostIPC"} & pod["spec"].keys(), name
-        allowed_volumes = {"name", "persistentVolumeClaim", "emptyDir"}
+        allowed_volumes = {"name", "persistentVolumeClaim", "emptyDir", "secret"}
         assert all(volume.keys() <= allowed_volumes for volume in pod["spec"]["volumes"]), name
     for name, container in containers(manifests).items():
         context = container["securityContext"]
@@ -172,7 +172,8 @@ def test_probes_are_grpc_probes_of_names_that_exist(render: Render, folder: str)
     for name, container in containers(render(folder)).items():
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-            assert container[probe]["grpc"]["port"] == ports["grpc"], f"{name} {probe}"
+            # Probes speak no TLS: with it, health has a port of its own.
+            assert container[probe]["grpc"]["port"] == ports.get("health", ports["grpc"]), f"{name} {probe}"
         services = {
             probe: container[probe]["grpc"].get("service")
             for probe in ("startupProbe", "readinessProbe", "livenessProbe")
@@ -200,7 +201,9 @@ def test_the_services_accept_their_settings_and_listen_where_the_manifest_says(r
     for name, settings_class in SETTINGS.items():
         settings = load_settings(settings_class, environ)
         ports = {port["name"]: port["containerPort"] for port in containers(manifests)[name]["ports"]}
-        assert ports == {"grpc": settings.port, "metrics": settings.metrics_port}, name
+        health = {"health": settings.health_port} if settings.health_port else {}
+        assert ports == {"grpc": settings.port, "metrics": settings.metrics_port, **health}, name
+        assert settings.tls_enabled is bool(health), name
         assert settings.host == "0.0.0.0"
         assert str(settings.model_repository) == environ["NAIAD_MODEL_REPOSITORY"]
 
@@ -257,6 +260,27 @@ def test_only_the_services_reach_triton_and_only_prometheus_the_metrics(render: 
     clients = policies["naiad-clients-to-services"]
     assert clients["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "service"
     assert pods(render(folder))["naiad-triton"]["metadata"]["labels"]["app.kubernetes.io/component"] == "engine"
+
+
+def test_secrets_are_mounted_where_the_settings_look_for_them(render: Render) -> None:
+    manifests = render("overlays/access")
+    settings = load_settings(GenerationSettings, settings_of(manifests))
+    wanted = {Path(settings.tls_certificate), Path(settings.tls_private_key), Path(settings.tenants_file)}
+    for name in SETTINGS:
+        volumes = {volume["name"]: volume for volume in pods(manifests)[name]["spec"]["volumes"]}
+        mounts = {
+            Path(mount["mountPath"]): mount
+            for mount in containers(manifests)[name]["volumeMounts"]
+            if "secret" in volumes[mount["name"]]
+        }
+        assert {path.parent for path in wanted} == mounts.keys(), name
+        # A file mounted by itself would never change with its Secret.
+        assert all(mount["readOnly"] and "subPath" not in mount for mount in mounts.values()), name
+    triton = pods(manifests)["naiad-triton"]
+    assert not any("secret" in volume for volume in triton["spec"]["volumes"])
+    for name, service in of_kind(manifests, "Service").items():
+        is_plain = service["spec"]["ports"][0].get("appProtocol") == "kubernetes.io/h2c"
+        assert is_plain is (name == "naiad-triton"), name
 
 
 def test_autoscalers_own_the_replicas_and_scale_what_exists(render: Render) -> None:
