@@ -71,3 +71,47 @@ def test_a_log_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None
 
 def _system_with_logs_in(folder: Path) -> System:
     return plan({"NAIAD_LOG_DIRECTORY": str(folder)}, None, ALL)
+
+
+def test_services_with_tls_are_asked_for_their_health_on_ports_without(tmp_path: Path) -> None:
+    paths = {"NAIAD_TLS_CERTIFICATE": "c", "NAIAD_TLS_PRIVATE_KEY": "k", "NAIAD_METRICS_TLS": "true"}
+    system = plan({**paths, "NAIAD_HEALTH_PORT": "1"}, tmp_path, ALL)
+    members = {member.spec.name: member.spec for member in system.stages(Reporter())[1]}
+    ports = {service.name: service.health_port for service in system.services}
+    assert len(set(ports.values())) == len(ALL)
+    for service in system.services:
+        assert service.health_port not in (0, 1, service.port)
+        assert service.health_address == f"127.0.0.1:{service.health_port}"
+        assert members[service.name].environment["NAIAD_HEALTH_PORT"] == str(service.health_port)
+        assert service.metrics_url.startswith("https://")
+    assert {service.health_address for service in plan({}, tmp_path, ALL).services} == {
+        "127.0.0.1:50051",
+        "127.0.0.1:50052",
+        "127.0.0.1:50053",
+    }
+
+
+@pytest.mark.parametrize(
+    ("environ", "complaint"),
+    [
+        ({"NAIAD_TRITON_SERVER_CERTIFICATE": "x"}, "go together"),
+        ({"NAIAD_TRITON_CLIENT_CA": "x"}, "needs NAIAD_TRITON_SERVER_CERTIFICATE"),
+        ({"NAIAD_TRITON_TLS_CERTIFICATE": "x"}, "needs NAIAD_TRITON_TLS_CA"),
+        ({"NAIAD_TRITON_TLS_CA": "x", "NAIAD_TRITON_TLS_PRIVATE_KEY": "x"}, "go together"),
+        ({"NAIAD_TRITON_TLS_CA": "/nowhere/ca.crt"}, "/nowhere/ca.crt cannot be read: No such file"),
+    ],
+)
+def test_half_of_the_settings_for_tls_to_triton_is_refused(
+    tmp_path: Path, environ: dict[str, str], complaint: str
+) -> None:
+    with pytest.raises(SettingsError, match=complaint):
+        plan(environ, tmp_path, ALL)
+
+
+def test_triton_is_told_what_to_show_and_whom_to_ask(tmp_path: Path) -> None:
+    pair = {"NAIAD_TRITON_SERVER_CERTIFICATE": "/c", "NAIAD_TRITON_SERVER_PRIVATE_KEY": "/k"}
+    flags = plan(pair, tmp_path, ALL).triton_options.command()
+    assert {"--grpc-use-ssl=true", "--grpc-server-cert=/c", "--grpc-server-key=/k"} <= set(flags)
+    flags = plan({**pair, "NAIAD_TRITON_CLIENT_CA": "/ca"}, tmp_path, ALL).triton_options.command()
+    assert {"--grpc-use-ssl-mutual=true", "--grpc-root-cert=/ca"} <= set(flags)
+    assert not any("ssl" in flag for flag in plan({}, tmp_path, ALL).triton_options.command())
