@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from services.common.adaptive_limit import AdaptiveLimit, LimitOptions
 from services.common.errors import NaiadError, Reason
 from services.common.retry_time import RetryTime
-from services.common.tenants import check_tenant_requests, tenant_cost
+from services.common.tenants import TenantUse
 
 # What texts are taken for until something is known about a method's calls.
 FIRST_TOKENS_PER_BYTE = 0.25
@@ -69,6 +69,7 @@ class Ticket:
     size_bytes: int
     tokens: int
     admitted_s: float
+    tenant: TenantUse | None = None
     is_released: bool = False
 
     def release(self) -> None:
@@ -101,18 +102,20 @@ class Admission:
         self.models: dict[str, ModelLoad] = {}
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
-    def enter(self, method: str, model: str | None, size_bytes: int) -> Ticket:
+    def enter(self, method: str, model: str | None, size_bytes: int, tenant: TenantUse | None = None) -> Ticket:
         """Admits a call by its size, before any work is done for it. Raises OVERLOADED.
 
         `model` must be one that exists, since what is learned of it is kept; None if it is not known.
         """
         if self.requests >= self._options.max_requests:
             raise self._overloaded("requests")
+        if tenant is not None:
+            tenant.check_requests(self._options.max_requests)
         load = None if model is None else self._load(model)
         tokens = load.estimate(method, size_bytes) if load else round(size_bytes * FIRST_TOKENS_PER_BYTE)
-        self._check_room(load, tokens, 0)
+        self._check_room(load, tokens, 0, tenant)
         self._retry_time.note_admitted()
-        ticket = Ticket(self, load, method, size_bytes, 0, time.monotonic())
+        ticket = Ticket(self, load, method, size_bytes, 0, time.monotonic(), tenant)
         self.requests += 1
         self._hold(ticket, tokens)
         return ticket
@@ -133,22 +136,17 @@ class Admission:
             raise self._overloaded("requests")
         if self.tokens >= self._options.max_tokens:
             raise self._overloaded("tokens")
-        self.check_tenant()
         self.requests += 1
         try:
             yield
         finally:
             self.requests -= 1
 
-    def check_tenant(self) -> None:
-        """Checks the current call's tenant, if there is one, against its share of the requests. Raises OVERLOADED."""
-        check_tenant_requests(self._options.max_requests)
-
     def reserve(self, tokens: int) -> None:
         """Puts a better estimate in the place of the current call's first one. Raises OVERLOADED."""
         ticket = self._own_ticket()
         if ticket is not None:
-            self._check_room(ticket.load, tokens, ticket.tokens)
+            self._check_room(ticket.load, tokens, ticket.tokens, ticket.tenant)
             self._hold(ticket, tokens)
 
     @contextmanager
@@ -161,19 +159,21 @@ class Admission:
         held = ticket.tokens if ticket is not None else 0
         if self.tokens - held and self.tokens - held + tokens > self._options.max_tokens:
             raise self._overloaded("tokens")
-        with tenant_cost(tokens, self._options.max_tokens):
-            load = None
-            if ticket is not None:
-                load = ticket.load
-                self._hold(ticket, 0)
-                if load is not None:
-                    load.learn(ticket.method, ticket.size_bytes, tokens)
-            self._add(load, tokens)
-            try:
-                yield
-            finally:
-                self._add(load, -tokens)
-                self._admit_waiting()
+        load, tenant = (ticket.load, ticket.tenant) if ticket is not None else (None, None)
+        if tenant is not None:
+            tenant.check_limit(tokens, held)
+            tenant.check_share(None, tokens, held, self._shared_tokens())
+            tenant.charge(tokens)
+        if ticket is not None:
+            self._hold(ticket, 0)
+            if load is not None:
+                load.learn(ticket.method, ticket.size_bytes, tokens)
+        self._add(load, tokens, tenant)
+        try:
+            yield
+        finally:
+            self._add(load, -tokens, tenant)
+            self._admit_waiting()
 
     def observe_wait(self, wait_s: float) -> None:
         """Takes how long the current call waited before the engine began to work on it.
@@ -210,19 +210,29 @@ class Admission:
             load = self.models[model] = ModelLoad(limit)
         return load
 
-    def _check_room(self, load: ModelLoad | None, tokens: int, held: int) -> None:
+    def _shared_tokens(self) -> int:
+        """What tenants share: all but what bulk streams have, which is nobody's."""
+        return self._options.max_tokens - self.bulk_tokens
+
+    def _check_room(self, load: ModelLoad | None, tokens: int, held: int, tenant: TenantUse | None) -> None:
         others = self.tokens - held
         fits_process = not others or others + tokens <= self._options.max_tokens
         fits_model = load is None or load.has_room(tokens, held)
         if not fits_process or not fits_model:
             raise self._overloaded("tokens")
+        if tenant is not None:
+            tenant.check_share(None, tokens, held, self._shared_tokens())
+            if load is not None and load.limit is not None:
+                tenant.check_share(load, tokens, held, load.limit.tokens)
 
     def _hold(self, ticket: Ticket, tokens: int) -> None:
-        self._add(ticket.load, tokens - ticket.tokens)
+        self._add(ticket.load, tokens - ticket.tokens, ticket.tenant)
         ticket.tokens = tokens
 
-    def _add(self, load: ModelLoad | None, tokens: int) -> None:
+    def _add(self, load: ModelLoad | None, tokens: int, tenant: TenantUse | None) -> None:
         self.tokens += tokens
+        if tenant is not None:
+            tenant.hold(load, tokens)
         if load is not None:
             load.tokens += tokens
 

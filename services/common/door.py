@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from services.common.admission import Admission, Ticket
+from services.common.tenants import TenantUse
 
 _UNCOUNTED_ENDING = "/ListModels"  # no model works for it
 # How protobuf begins a message whose first field is a text, as `model` is in all requests of naiad: tag, length, text.
@@ -18,7 +19,7 @@ class Door:
         self._admission = admission
         self._is_model = is_model
 
-    def enter(self, method: str, message: bytes) -> Ticket | None:
+    def enter(self, method: str, message: bytes, tenant: TenantUse | None = None) -> Ticket | None:
         """The ticket of a call, to be released when it ends; None for one that needs none. Raises OVERLOADED.
 
         `message` is empty for a call whose messages come later.
@@ -26,7 +27,7 @@ class Door:
         if method.endswith(_UNCOUNTED_ENDING):
             return None
         name = model_name(message)
-        return self._admission.enter(method, name if self._is_model(name) else None, len(message))
+        return self._admission.enter(method, name if self._is_model(name) else None, len(message), tenant)
 
 
 def model_name(message: bytes) -> str:

@@ -8,7 +8,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -16,7 +16,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from services.common.access import Access
-from services.common.admission import Ticket, set_current_ticket
+from services.common.admission import set_current_ticket
 from services.common.call import Call, current_call, request_id_or_new, set_current_call
 from services.common.door import Door
 from services.common.errors import NaiadError, Reason, invalid_field
@@ -102,13 +102,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _refusal(self, method: str, error: NaiadError) -> "grpc.RpcMethodHandler[Any, Any]":
         """Answers in place of any kind of method, and reads nothing of what the caller sends."""
 
-        def refuse(_: _Context) -> NoReturn:
-            raise error
-
-        async def unreached() -> None: ...
-
         async def serve(_requests: AsyncIterator[Any], context: _Context) -> None:
-            await self._observe(method, context, unreached, refuse)
+            await self._observe(method, context, _failing(error), None)
 
         return grpc.stream_stream_rpc_method_handler(serve)
 
@@ -140,46 +135,51 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def _admit(self, method: str, data: bytes, context: _Context, run: _Run, who: _Who) -> Any:
         """Before all else, so that a refused call costs as little as can be."""
-        ticket: Ticket | None = None
-        if self._door is not None:
-            try:
-                ticket = self._door.enter(method, data)
-            except NaiadError as error:
-                return await self._refuse(method, context, error)
-        if ticket is None:
-            return await self._observe(method, context, run, who)
-        set_current_ticket(ticket)
+        try:
+            tenant = who(context)
+        except NaiadError as error:
+            return await self._observe(method, context, _failing(error), None)
+        held = ExitStack()
+        try:
+            if tenant is not None:
+                held.enter_context(tenant.request())
+            ticket = self._door.enter(method, data, tenant) if self._door is not None else None
+        except NaiadError as error:
+            held.close()
+            return await self._refuse(method, context, error, tenant)
+        if ticket is not None:
+            held.callback(ticket.release)
+            set_current_ticket(ticket)
 
         async def run_and_release() -> Any:
-            try:
-                ticket.admission.check_tenant()
+            with held:  # before the client hears of the end: it may call again at once
                 return await run()
-            finally:
-                ticket.release()  # before the client hears of the end: it may call again at once
 
         try:
-            return await self._observe(method, context, run_and_release, who)
+            return await self._observe(method, context, run_and_release, tenant)
         finally:
-            ticket.release()  # of a call that was refused before it ran
+            held.close()  # of a call that was refused before it ran
 
-    async def _refuse(self, method: str, context: _Context, error: NaiadError) -> None:
+    async def _refuse(self, method: str, context: _Context, error: NaiadError, tenant: TenantUse | None) -> None:
         """Counts a refused call; many of them make one log line."""
-        self._metrics.rpc_requests.labels(method, STATUS_CODES[error.reason].name).inc()
+        code = STATUS_CODES[error.reason].name
+        self._metrics.rpc_requests.labels(method, code).inc()
         self._metrics.requests_rejected.labels(error.reason.value).inc()
+        if tenant is not None:
+            tenant.count_end(code)
         self._refusals.note(method)
         await _abort(context, error, self._arrived(method, context))
 
-    async def _observe(self, method: str, context: _Context, run: _Run, who: _Who) -> Any:
+    async def _observe(self, method: str, context: _Context, run: _Run, tenant: TenantUse | None) -> Any:
         call = self._arrived(method, context)
+        call.tenant = tenant
         set_current_call(call)
         error: NaiadError | None = None
         with self._metrics.rpc_in_flight.labels(method).track_inprogress():
             try:
                 # With the trailers: metadata sent ahead would end the client's right to a retry, and cost a write.
                 context.set_trailing_metadata(_identity(call))
-                call.tenant = who(context)
-                with call.tenant.request() if call.tenant is not None else nullcontext():
-                    return await run()
+                return await run()
             except NaiadError as raised:
                 error = raised
             except asyncio.CancelledError:
@@ -241,6 +241,13 @@ def _message(read: _Read, data: bytes) -> Any:
         raise invalid_field("request", "the bytes are not a message of this method's type") from None
 
 
+def _failing(error: NaiadError) -> _Run:
+    async def run() -> NoReturn:
+        raise error
+
+    return run
+
+
 class RefusalLog:
     """Writes how many calls were refused, once a second while there are any: a line for each costs too much."""
 
@@ -254,7 +261,7 @@ class RefusalLog:
         self._counts[method] += 1
 
     def _write(self) -> None:
-        _log.warning("calls refused: overloaded", extra={"fields": dict(self._counts)})
+        _log.warning("calls refused", extra={"fields": dict(self._counts)})
         self._counts.clear()
 
 

@@ -8,14 +8,15 @@ share is held at its share as soon as anybody else is there, and gets nearly eve
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import Counter as CounterMetric
 
-from services.common.call import current_tenant
 from services.common.errors import NaiadError, Reason
 from services.common.tenant_file import Tenant
 
@@ -38,16 +39,16 @@ class TenantMetrics:
     """Metrics by tenant: only names of the tenants file become labels."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests = Counter(
+        self.requests = CounterMetric(
             "naiad_tenant_requests_total", "Finished calls of a tenant.", ["tenant", "code"], registry=registry
         )
-        self.refused = Counter(
+        self.refused = CounterMetric(
             "naiad_tenant_refused_total",
             "Calls of a tenant beyond its share (share) or its limits.",
             ["tenant", "limit"],
             registry=registry,
         )
-        self.admitted_tokens = Counter(
+        self.admitted_tokens = CounterMetric(
             "naiad_tenant_admitted_tokens_total",
             "Tokens (prompt, and asked-for new ones) of admitted requests.",
             ["tenant"],
@@ -79,7 +80,7 @@ class TenantUse:
         self._shares = shares
         self.tenant = tenant
         self.requests = 0
-        self.tokens = 0
+        self.pools: Counter[object] = Counter()
         self.last_seen_s = -math.inf
         self._request_bucket = _Bucket(math.inf, 0.0)
         self._token_bucket = _Bucket(math.inf, 0.0)
@@ -87,13 +88,22 @@ class TenantUse:
         self._inflight = metrics.inflight_tokens.labels(name)
         self._admitted = metrics.admitted_tokens.labels(name)
 
+    @property
+    def tokens(self) -> int:
+        """Tokens in flight in this process."""
+        return self.pools[None]
+
     @contextmanager
     def request(self) -> Iterator[None]:
-        """One call. Raises QUOTA_EXCEEDED."""
+        """One call, while the rates and the number of calls allow it. Raises QUOTA_EXCEEDED."""
         now_s, limits = self._shares.clock(), self.tenant.limits
         self.last_seen_s = now_s
         if limits.max_inflight_requests is not None and self.requests >= limits.max_inflight_requests:
             raise self._refused(Refusal.REQUESTS, "too many requests of this tenant are in flight")
+        if limits.tokens_per_second is not None:
+            wait_s = self._token_bucket.wait_s(limits.tokens_per_second, now_s)
+            if wait_s > 0:
+                raise self._refused(Refusal.TOKEN_RATE, "too many tokens of this tenant", wait_s)
         if limits.requests_per_second is not None:
             wait_s = self._request_bucket.wait_s(limits.requests_per_second, now_s)
             if wait_s > 0:
@@ -106,51 +116,44 @@ class TenantUse:
             self.requests -= 1
 
     def check_requests(self, capacity_requests: int) -> None:
-        """Checks the request that is being made against the tenant's share. Raises OVERLOADED."""
-        if not self._shares.fits(self, _requests, 1, capacity_requests):
+        """Checks the request that is being made, counted already, against the tenant's share. Raises OVERLOADED."""
+        if not self._shares.fits(self, Wanted(1, 1, capacity_requests, lambda use: use.requests)):
             raise self._refused(Refusal.SHARE, _BEYOND_SHARE, overloaded=True)
 
-    @contextmanager
-    def cost(self, tokens: int, capacity_tokens: float) -> Iterator[None]:
-        """The tokens of a request, in a process that may have `capacity_tokens` in flight.
+    def check_share(self, pool: object, tokens: int, held: int, capacity_tokens: float) -> None:
+        """Whether a call that holds `held` tokens of a pool may hold `tokens`. Raises OVERLOADED.
 
-        Raises QUOTA_EXCEEDED for the tenant's own limits, OVERLOADED when it is beyond its share.
+        A pool is what may have `capacity_tokens` in flight: the process (None), or one model in it.
         """
-        self._check_limits(tokens)
-        if not self._shares.fits(self, _tokens, tokens, capacity_tokens):
+        if not self._shares.fits(self, Wanted(tokens, held, capacity_tokens, lambda use: use.pools[pool])):
             raise self._refused(Refusal.SHARE, _BEYOND_SHARE, overloaded=True)
+
+    def check_limit(self, tokens: int, held: int) -> None:
+        """Whether a call that holds `held` tokens may hold `tokens` by its tenant's limit. Raises QUOTA_EXCEEDED."""
+        limit = self.tenant.limits.max_inflight_tokens
+        if limit is None or self.tokens - held + tokens <= limit:
+            return
+        if tokens > limit:
+            message = f"{tokens} tokens; this tenant may have {limit} in flight"
+            raise self._refused(Refusal.TOKENS, message, wait_s=None)
+        raise self._refused(Refusal.TOKENS, "too many tokens of this tenant are in flight")
+
+    def hold(self, pool: object, tokens: int) -> None:
+        """Counts tokens of a call of this tenant in the process and, if it is another, in `pool`; below 0: no more."""
+        self.pools[None] += tokens
+        if pool is not None:
+            self.pools[pool] += tokens
+        self._inflight.set(self.tokens)
+
+    def charge(self, tokens: int) -> None:
+        """Notes what an admitted request costs."""
         if self.tenant.limits.tokens_per_second is not None:
             self._token_bucket.level -= tokens
         self._admitted.inc(tokens)
-        with self.held(tokens):
-            yield
-
-    @contextmanager
-    def held(self, tokens: int) -> Iterator[None]:
-        """Counts tokens that were admitted in another way."""
-        self.tokens += tokens
-        self._inflight.set(self.tokens)
-        try:
-            yield
-        finally:
-            self.tokens -= tokens
-            self._inflight.set(self.tokens)
 
     def count_end(self, code: str) -> None:
         """Counts a finished call by the name of its gRPC status."""
         self._shares.metrics.requests.labels(self.tenant.name, code).inc()
-
-    def _check_limits(self, tokens: int) -> None:
-        limits = self.tenant.limits
-        if limits.max_inflight_tokens is not None and self.tokens + tokens > limits.max_inflight_tokens:
-            if tokens > limits.max_inflight_tokens:
-                message = f"{tokens} tokens; this tenant may have {limits.max_inflight_tokens} in flight"
-                raise self._refused(Refusal.TOKENS, message, wait_s=None)
-            raise self._refused(Refusal.TOKENS, "too many tokens of this tenant are in flight")
-        if limits.tokens_per_second is not None:
-            wait_s = self._token_bucket.wait_s(limits.tokens_per_second, self._shares.clock())
-            if wait_s > 0:
-                raise self._refused(Refusal.TOKEN_RATE, "too many tokens of this tenant", wait_s)
 
     def _refused(
         self, why: Refusal, message: str, wait_s: float | None = 0.0, *, overloaded: bool = False
@@ -187,46 +190,29 @@ class TenantShares:
         """What `tenant`, one of the configured, has in flight."""
         return self._uses[tenant.name]
 
-    def fits(self, use: TenantUse, held_by: "Callable[[TenantUse, bool], int]", wanted: int, capacity: float) -> bool:
-        """Whether the tenant can have `wanted` more of something and leave the others what is theirs."""
+    def fits(self, use: TenantUse, wanted: "Wanted") -> bool:
+        """Whether the tenant can have what it wants and leave the others what is theirs."""
         active_since_s = self.clock() - ACTIVE_S
         others = [other for other in self._uses.values() if other is not use]
         active = [other for other in others if other.requests or other.last_seen_s >= active_since_s]
-        held = held_by(use, True)
-        per_weight = capacity / (use.tenant.weight + sum(other.tenant.weight for other in active))
-        if held + wanted <= use.tenant.weight * per_weight:
+        held = wanted.held_by(use) - wanted.held
+        per_weight = wanted.capacity / (use.tenant.weight + sum(other.tenant.weight for other in active))
+        if held + wanted.amount <= use.tenant.weight * per_weight:
             return True
-        free = capacity - held - sum(held_by(other, False) for other in others)
-        if held == 0 and wanted <= free:
+        free = wanted.capacity - held - sum(map(wanted.held_by, others))
+        if held == 0 and wanted.amount <= free:
             return True  # else a request larger than the share would never be served
-        kept = sum(max(0.0, other.tenant.weight * per_weight - held_by(other, False)) for other in active)
+        kept = sum(max(0.0, other.tenant.weight * per_weight - wanted.held_by(other)) for other in active)
         if len(active) < len(others):
-            kept = max(kept, IDLE_RESERVE * capacity)
-        return wanted <= free - kept
+            kept = max(kept, IDLE_RESERVE * wanted.capacity)
+        return wanted.amount <= free - kept
 
 
-def _tokens(use: TenantUse, is_asking: bool) -> int:  # noqa: ARG001 - one signature with _requests
-    return use.tokens
+@dataclass(frozen=True)
+class Wanted:
+    """What a call wants to hold of something, what it holds already, how much there is, and who holds how much."""
 
-
-def _requests(use: TenantUse, is_asking: bool) -> int:
-    """Requests in flight; the one that asks is counted already."""
-    return use.requests - is_asking
-
-
-def check_tenant_requests(capacity_requests: int) -> None:
-    """`TenantUse.check_requests` of the current call's tenant, if there is one."""
-    use = current_tenant()
-    if use is not None:
-        use.check_requests(capacity_requests)
-
-
-@contextmanager
-def tenant_cost(tokens: int, capacity_tokens: float) -> Iterator[None]:
-    """`TenantUse.cost` of the current call's tenant, if there is one."""
-    use = current_tenant()
-    if use is None:
-        yield
-    else:
-        with use.cost(tokens, capacity_tokens):
-            yield
+    amount: int
+    held: int
+    capacity: float
+    held_by: Callable[[TenantUse], int]

@@ -99,9 +99,10 @@ def _read(path: Path) -> bytes:
 
 def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(pem)
+        certificates: list[x509.Certificate] = x509.load_pem_x509_certificates(pem)
     except ValueError:
         raise CertificateError(f"{path} is not a certificate in PEM") from None
+    return certificates
 
 
 def _public_key(path: Path, pem: bytes) -> PublicKeyTypes:
@@ -114,7 +115,8 @@ def _public_key(path: Path, pem: bytes) -> PublicKeyTypes:
 
 
 def _public_bytes(key: PublicKeyTypes) -> bytes:
-    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    der: bytes = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return der
 
 
 class ServerCertificate:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.common.admission import Admission
-from services.common.call import Call, set_current_call
+from services.common.adaptive_limit import LimitOptions
+from services.common.admission import Admission, AdmissionOptions, set_current_ticket
 from services.common.errors import NaiadError, Reason
 from services.common.tenant_file import Tenant, TenantLimits
 from services.common.tenants import ACTIVE_S, TenantMetrics, TenantShares, TenantUse
@@ -30,6 +30,19 @@ class Process:
 
     def use(self, name: str) -> TenantUse:
         return self.shares.use_of(Tenant(name))
+
+    @contextmanager
+    def cost(self, name: str, tokens: int) -> Iterator[None]:
+        """Tokens in flight, in the order in which admission asks."""
+        use = self.use(name)
+        use.check_limit(tokens, held=0)
+        use.check_share(None, tokens, 0, CAPACITY)
+        use.charge(tokens)
+        use.hold(None, tokens)
+        try:
+            yield
+        finally:
+            use.hold(None, -tokens)
 
     def seen(self, name: str) -> None:
         """The tenant makes a call that ends at once."""
@@ -56,14 +69,14 @@ def refusal(enter: Callable[[], AbstractContextManager[None]]) -> NaiadError:
 
 def test_one_tenant_alone_may_use_all_but_what_is_kept_for_others() -> None:
     everything = process(Tenant("a"))
-    with everything.use("a").cost(CAPACITY, CAPACITY):
+    with everything.cost("a", CAPACITY):
         pass
     beside = process(Tenant("a"), Tenant("b"))
-    with beside.use("a").cost(500, CAPACITY), beside.use("a").cost(400, CAPACITY):
-        error = refusal(lambda: beside.use("a").cost(1, CAPACITY))
+    with beside.cost("a", 500), beside.cost("a", 400):
+        error = refusal(lambda: beside.cost("a", 1))
         assert (error.reason, error.retry_after_ms) == (Reason.OVERLOADED, 500)
         # The one who comes back finds the room that was kept.
-        with beside.use("b").cost(100, CAPACITY):
+        with beside.cost("b", 100):
             pass
     assert beside.refused("a", "share") == 1
 
@@ -71,31 +84,31 @@ def test_one_tenant_alone_may_use_all_but_what_is_kept_for_others() -> None:
 def test_beside_an_active_tenant_each_has_its_share_by_weight() -> None:
     both = process(Tenant("a", weight=3.0), Tenant("b", weight=1.0))
     both.seen("b")
-    with both.use("a").cost(700, CAPACITY):
-        with both.use("a").cost(50, CAPACITY):
+    with both.cost("a", 700):
+        with both.cost("a", 50):
             pass
-        refusal(lambda: both.use("a").cost(51, CAPACITY))
-        with both.use("b").cost(250, CAPACITY):
-            refusal(lambda: both.use("b").cost(1, CAPACITY))
+        refusal(lambda: both.cost("a", 51))
+        with both.cost("b", 250):
+            refusal(lambda: both.cost("b", 1))
     # Away for long enough, b lends its share.
     both.now_s[0] += ACTIVE_S + 1
-    with both.use("a").cost(700, CAPACITY), both.use("a").cost(200, CAPACITY):
+    with both.cost("a", 700), both.cost("a", 200):
         pass
 
 
 def test_a_tenant_within_its_share_is_not_refused_for_what_another_has_borrowed() -> None:
     both = process(Tenant("a"), Tenant("b"))
-    with both.use("a").cost(500, CAPACITY), both.use("a").cost(400, CAPACITY):
+    with both.cost("a", 500), both.cost("a", 400):
         both.seen("b")
-        with both.use("b").cost(400, CAPACITY):
-            refusal(lambda: both.use("a").cost(1, CAPACITY))
+        with both.cost("b", 400):
+            refusal(lambda: both.cost("a", 1))
 
 
 def test_a_request_larger_than_the_share_passes_when_its_tenant_has_nothing_else() -> None:
     both = process(Tenant("a"), Tenant("b"))
     both.seen("b")
-    with both.use("a").cost(900, CAPACITY):
-        refusal(lambda: both.use("a").cost(1, CAPACITY))
+    with both.cost("a", 900):
+        refusal(lambda: both.cost("a", 1))
 
 
 def test_shares_of_requests_in_flight() -> None:
@@ -118,12 +131,12 @@ def test_limits_of_one_tenant() -> None:
     with alone.use("a").request():
         error = refusal(alone.use("a").request)
         assert (error.reason, error.retry_after_ms) == (Reason.QUOTA_EXCEEDED, 500)
-    with alone.use("a").cost(60, CAPACITY):
-        assert refusal(lambda: alone.use("a").cost(41, CAPACITY)).retry_after_ms == 500
-        with alone.use("a").cost(40, CAPACITY):
+    with alone.cost("a", 60):
+        assert refusal(lambda: alone.cost("a", 41)).retry_after_ms == 500
+        with alone.cost("a", 40):
             pass
     # Waiting never helps a request that is larger than the limit.
-    assert refusal(lambda: alone.use("a").cost(101, CAPACITY)).retry_after_ms is None
+    assert refusal(lambda: alone.cost("a", 101)).retry_after_ms is None
     assert (alone.refused("a", "requests"), alone.refused("a", "tokens")) == (1, 2)
     assert (alone.use("a").requests, alone.use("a").tokens) == (0, 0)
 
@@ -137,36 +150,72 @@ def test_rates_of_one_tenant() -> None:
     alone.now_s[0] += 0.5
     alone.seen("a")
     # A request may take more than is there; what follows pays for it.
-    with use.cost(400, CAPACITY):
+    with alone.cost("a", 400):
         pass
-    error = refusal(lambda: use.cost(1, CAPACITY))
+    error = refusal(use.request)
     assert error.retry_after_ms is not None
     assert 3000 <= error.retry_after_ms <= 3001
     alone.now_s[0] += error.retry_after_ms / 1000
-    with use.cost(1, CAPACITY):
-        pass
+    alone.seen("a")
 
 
 def test_a_changed_file_keeps_what_is_in_flight() -> None:
     both = process(Tenant("a"), Tenant("b"))
     use = both.use("a")
-    with use.cost(300, CAPACITY):
+    with both.cost("a", 300):
         both.shares.configure({"a": Tenant("a", limits=TenantLimits(max_inflight_tokens=310)), "c": Tenant("c")})
         assert both.use("a") is use
-        refusal(lambda: both.use("a").cost(11, CAPACITY))
+        refusal(lambda: both.cost("a", 11))
         both.shares.configure({"c": Tenant("c")})
     assert use.tokens == 0
 
 
-def test_admission_asks_the_tenant_of_the_call() -> None:
+METHOD = "/naiad.v1.ClassificationService/Classify"
+
+
+def admission(model_tokens: int | None = None) -> Admission:
+    """Of CAPACITY tokens, and `model_tokens` for each model that never change."""
+    limit = None if model_tokens is None else LimitOptions(model_tokens, model_tokens, model_tokens, target_s=1.0)
+    return Admission(AdmissionOptions(10, CAPACITY, 7, 7, limit))
+
+
+def test_admission_at_the_door_holds_the_estimate_for_the_tenant_until_the_exact_number_is_known() -> None:
     both = process(Tenant("a"), Tenant("b"))
     both.seen("b")
-    admission = Admission(max_requests=10, max_tokens=CAPACITY, retry_after_ms=7)
-    set_current_call(Call("/x", "1", tenant=both.use("a")))
-    with admission.request(), admission.cost(500):
-        assert refusal(lambda: admission.cost(1)).reason is Reason.OVERLOADED
-        assert (admission.tokens, both.use("a").tokens) == (500, 500)
-    assert (admission.tokens, both.use("a").tokens) == (0, 0)
+    door, use = admission(), both.use("a")
+    with use.request():
+        ticket = door.enter(METHOD, "m", 1600, use)  # a quarter of a token a byte, to begin with
+        assert use.tokens == 400
+        set_current_ticket(ticket)
+        with door.cost(500):
+            assert (door.tokens, use.tokens) == (500, 500)
+            with use.request():
+                assert refusal_of(lambda: door.enter(METHOD, "m", 4, use)).reason is Reason.OVERLOADED
+        ticket.release()
+    assert (door.tokens, use.tokens, door.requests, use.requests) == (0, 0, 0, 0)
+
+
+def test_shares_are_of_what_a_model_takes_where_that_is_less() -> None:
+    both = process(Tenant("a"), Tenant("b"))
+    both.seen("b")
+    door, use = admission(model_tokens=200), both.use("a")
+    with use.request():
+        first = door.enter(METHOD, "busy", 400, use)
+        assert refusal_of(lambda: door.enter(METHOD, "busy", 400, use)).reason is Reason.OVERLOADED
+        # What it has of one model is not held against it at another.
+        second = door.enter(METHOD, "idle", 400, use)
+        # And the other tenant finds its part of the busy one.
+        with both.use("b").request():
+            third = door.enter(METHOD, "busy", 400, both.use("b"))
+        for ticket in (first, second, third):
+            ticket.release()
+    assert (use.tokens, both.use("b").tokens) == (0, 0)
+
+
+def refusal_of(call: Callable[[], object]) -> NaiadError:
+    with pytest.raises(NaiadError) as caught:
+        call()
+    return caught.value
 
 
 @dataclass
@@ -205,7 +254,7 @@ def _simulate(loads: list[_Load], duration_s: float) -> None:
         held = ExitStack()
         try:
             held.enter_context(world.use(load.name).request())
-            held.enter_context(world.use(load.name).cost(100, CAPACITY))
+            held.enter_context(world.cost(load.name, 100))
         except NaiadError:
             held.close()
             load.refused += 1
