@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from naiad.v1 import (
     classification_pb2,
     classification_pb2_grpc,
+    common_pb2,
     generation_pb2,
     generation_pb2_grpc,
     tokenization_pb2,
@@ -48,7 +49,7 @@ def stack(synthetic_repository: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 def _generation(stub: Any) -> Iterator[tuple[Callable[..., Any], Any]]:
     pb = generation_pb2
-    chat = pb.Chat(messages=[{"role": MARK, "content": MARK}])
+    chat = common_pb2.Chat(messages=[{"role": MARK, "content": MARK}])
     for request in (
         pb.GenerateRequest(model=NAME_MARK, text=MARK),
         pb.GenerateRequest(model="embed", text=MARK),
@@ -59,7 +60,7 @@ def _generation(stub: Any) -> Iterator[tuple[Callable[..., Any], Any]]:
         pb.GenerateRequest(model="decoder", text=MARK, guide=pb.Guide(regex=f"({MARK}")),
         pb.GenerateRequest(model="decoder", text=MARK, guide=pb.Guide(json_schema=f'{{"type": "{MARK}"}}')),
         pb.GenerateRequest(model="decoder", text=MARK, guide=pb.Guide(json_schema=MARK)),
-        pb.GenerateRequest(model="decoder", token_ids=pb.TokenIds(ids=[-1, 1 << 30])),
+        pb.GenerateRequest(model="decoder", token_ids=common_pb2.TokenIds(ids=[-1, 1 << 30])),
         pb.GenerateRequest(model="decoder", text=MARK, priority=99),
     ):
         yield stub.Generate, request
