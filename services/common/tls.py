@@ -135,10 +135,20 @@ class ServerCertificate:
 
     def credentials(self) -> grpc.ServerCredentials:
         """Credentials that show the newest certificate at each handshake."""
-        # The fetcher runs on gRPC's threads; it only reads one reference.
-        return grpc.dynamic_ssl_server_credentials(
-            self._configuration, lambda: self._configuration, self.files.client_ca is not None
-        )
+        shown = self._configuration
+
+        def changed() -> grpc.ServerCertificateConfiguration | None:
+            """Called on gRPC's threads. None: as before, which saves building the same again for each handshake."""
+            nonlocal shown
+            newest = self._configuration
+            if newest is shown:
+                return None
+            shown = newest
+            return newest
+
+        is_mutual = self.files.client_ca is not None
+        # The published types leave None out.
+        return grpc.dynamic_ssl_server_credentials(shown, changed, is_mutual)  # type: ignore[arg-type]
 
     def follow_in(self, context: ssl.SSLContext) -> None:
         """Keeps the certificate of an HTTP server's context the newest, too."""
