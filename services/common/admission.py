@@ -215,15 +215,16 @@ class Admission:
         return self._options.max_tokens - self.bulk_tokens
 
     def _check_room(self, load: ModelLoad | None, tokens: int, held: int, tenant: TenantUse | None) -> None:
+        # First: what a tenant asks for beyond its share is no use that a limit should grow for.
+        if tenant is not None:
+            tenant.check_share(None, tokens, held, self._shared_tokens())
+            if load is not None and load.limit is not None:
+                tenant.check_share(load, tokens, held, load.limit.tokens)
         others = self.tokens - held
         fits_process = not others or others + tokens <= self._options.max_tokens
         fits_model = load is None or load.has_room(tokens, held)
         if not fits_process or not fits_model:
             raise self._overloaded("tokens")
-        if tenant is not None:
-            tenant.check_share(None, tokens, held, self._shared_tokens())
-            if load is not None and load.limit is not None:
-                tenant.check_share(load, tokens, held, load.limit.tokens)
 
     def _hold(self, ticket: Ticket, tokens: int) -> None:
         self._add(ticket.load, tokens - ticket.tokens, ticket.tenant)
