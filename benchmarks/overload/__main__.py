@@ -27,7 +27,7 @@ from services.common.settings import ClassificationSettings, GenerationSettings
 from tests.support.models import demo_repository
 from tests.support.stack import Stack, running_stack
 
-CLIENTS = {"chat": 64, "classification": 16}  # enough to fill the engine
+CLIENTS = {"chat": 32, "classification": 8}  # enough to fill the engine
 UNLOADED = 0.2
 FACTORS = (1.0, 2.0, 4.0, 10.0)
 GOAL_GOODPUT = 0.95

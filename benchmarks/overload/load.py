@@ -95,24 +95,26 @@ class Phase:
         """Seconds since the phase began."""
         return time.monotonic() - self._began_s
 
-    async def call(self, number: int, planned_s: float) -> None:
-        """One call, which notes its end itself."""
+    async def call(self, number: int, planned_s: float) -> float:
+        """One call, which notes its end itself; gives the seconds after which it may be tried again."""
         begun_s = self.now_s()
-        first_s, work, code = 0.0, 0, "OK"
+        first_s, work, code, retry_s = 0.0, 0, "OK", 0.0
         try:
             answer = await self._calls(number)
             first_s, work = answer.first_s - self._began_s, answer.work
         except grpc.aio.AioRpcError as error:
             code = error.code().name
+            retry_s = int(dict(error.trailing_metadata() or ()).get("grpc-retry-pushback-ms", 0)) / 1000
         self.done.append(Done(planned_s, begun_s, first_s, self.now_s(), code, work))
+        return retry_s
 
     async def closed(self, clients: int, seconds: float) -> None:
-        """So many clients, each with one call after the other."""
+        """So many clients, each with one call after the other, who wait as long as they are told."""
 
         async def client(index: int) -> None:
             number = index
             while self.now_s() < seconds:
-                await self.call(number, self.now_s())
+                await asyncio.sleep(await self.call(number, self.now_s()))
                 number += clients
 
         await asyncio.gather(*map(client, range(clients)))
@@ -120,7 +122,7 @@ class Phase:
     async def at_rate(self, per_s: float, seconds: float) -> None:
         """Calls that arrive by themselves."""
         chance = random.Random(7)
-        tasks: set[asyncio.Task[None]] = set()
+        tasks: set[asyncio.Task[float]] = set()
         planned_s, number = chance.expovariate(per_s), 0
         while planned_s < seconds:
             await asyncio.sleep(max(0.0, planned_s - self.now_s()))

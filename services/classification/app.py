@@ -13,7 +13,7 @@ from services.classification.text_batches import TextBatches
 from services.common.admission import Admission
 from services.common.door import Door
 from services.common.health import HealthService
-from services.common.metrics import ServiceMetrics, TritonMetrics
+from services.common.metrics import AdmissionMetrics, ServiceMetrics, TritonMetrics
 from services.common.overload_settings import admission_options
 from services.common.registry import ModelRegistry
 from services.common.server import ServiceApp
@@ -36,6 +36,7 @@ def build(settings: ClassificationSettings) -> ServiceApp:
     client = EncoderClient(channel, PackLimits(settings.max_pack_tokens, settings.max_parallel_packs))
     triton_health = TritonHealth(channel, lambda: [entry.name for entry in registry.with_task(*TASKS)])
     admission = Admission(admission_options(settings))
+    AdmissionMetrics(metrics.registry, admission)
     batches = TextBatches(models, client, admission, settings.max_response_bytes)
     bulk_limits = BulkLimits(
         settings.max_stream_items, settings.max_stream_bytes, settings.max_pack_tokens, settings.max_parallel_packs

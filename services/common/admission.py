@@ -20,6 +20,9 @@ from services.common.tenants import TenantUse
 # What texts are taken for until something is known about a method's calls.
 FIRST_TOKENS_PER_BYTE = 0.25
 _LEARNING_RATE = 0.05
+# A call needs no more room than this part of a model's limit, whatever it costs: large ones would never find theirs
+# among many small ones. What it holds is its cost, so that the limit is exceeded by one call at most.
+_MOST_ROOM = 4
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class ModelLoad:
         if self.limit is None:
             return True
         self.limit.note_use(others + tokens)
-        return not others or others + tokens <= self.limit.tokens
+        limit = self.limit.tokens
+        return not others or others + min(tokens, limit // _MOST_ROOM) <= limit
 
 
 @dataclass(eq=False, slots=True)

@@ -22,7 +22,7 @@ from services.common.door import Door
 from services.common.errors import NaiadError, Reason, invalid_field
 from services.common.metrics import ServiceMetrics
 from services.common.observability import Observability
-from services.common.status import STATUS_CODES, status_message, trailers
+from services.common.status import STATUS_CODES, message_and_trailers
 from services.common.tenants import TenantUse
 from services.common.trace import TRACEPARENT_KEY, TRACESTATE_KEY, continue_trace
 
@@ -286,6 +286,5 @@ def _cancellation(context: _Context) -> NaiadError:
 
 
 async def _abort(context: _Context, error: NaiadError, call: Call) -> Any:
-    message = status_message(error, call.request_id).message
-    metadata = (*_identity(call), *trailers(error, call.request_id, call.trace.trace_id))
-    await context.abort(STATUS_CODES[error.reason], message, metadata)
+    message, trailers = message_and_trailers(error, call.request_id, call.trace.trace_id)
+    await context.abort(STATUS_CODES[error.reason], message, (*_identity(call), *trailers))

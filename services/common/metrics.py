@@ -1,11 +1,15 @@
 """All metrics of the services (docs/contracts.md, section 6), on a registry of their own, and their HTTP endpoint."""
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from services.common.admission import Admission
 
 _LATENCY_BUCKETS_S = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
@@ -69,6 +73,25 @@ class FrontendMetrics:
             ["model", "finished_reason"],
             registry=registry,
         )
+
+
+class AdmissionMetrics(Collector):
+    """What each model has in flight, and its limit now; read when they are asked for, so that calls pay nothing."""
+
+    def __init__(self, registry: CollectorRegistry, admission: Admission) -> None:
+        self._admission = admission
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges of all models that had a call."""
+        inflight = GaugeMetricFamily("naiad_admission_inflight_tokens", "Tokens of calls in flight.", labels=["model"])
+        limit = GaugeMetricFamily("naiad_admission_limit_tokens", "Most of them, as it is now.", labels=["model"])
+        for model, load in list(self._admission.models.items()):
+            inflight.add_metric([model], load.tokens)
+            if load.limit is not None:
+                limit.add_metric([model], load.limit.tokens)
+        yield inflight
+        yield limit
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 import grpc
@@ -51,18 +52,32 @@ def status_message(error: NaiadError, request_id: str, trace_id: str = "") -> st
             bad_request.field_violations.add(field=violation.field, description=_shorten(violation.description))
         status.details.append(_packed(bad_request))
     if error.retry_after_ms is not None:
-        retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromMilliseconds(error.retry_after_ms)
-        status.details.append(_packed(retry))
+        status.details.append(_retry_info(error.retry_after_ms))
     return status
 
 
-def trailers(error: NaiadError, request_id: str, trace_id: str = "") -> tuple[tuple[str, str | bytes], ...]:
-    """Trailing metadata that carries the rich status and, for OVERLOADED, gRPC's retry pushback."""
-    details = status_message(error, request_id, trace_id).SerializeToString()
+@lru_cache(maxsize=4096)
+def _retry_info(retry_after_ms: int) -> AnyMessage:
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.FromMilliseconds(retry_after_ms)
+    return _packed(retry)
+
+
+Trailers = tuple[tuple[str, str | bytes], ...]
+
+
+def message_and_trailers(error: NaiadError, request_id: str, trace_id: str = "") -> tuple[str, Trailers]:
+    """The text of the status, and trailing metadata with the rich status and, for OVERLOADED, gRPC's retry pushback."""
+    status = status_message(error, request_id, trace_id)
+    details = (STATUS_DETAILS_KEY, status.SerializeToString())
     if error.retry_after_ms is None:
-        return ((STATUS_DETAILS_KEY, details),)
-    return ((STATUS_DETAILS_KEY, details), (RETRY_PUSHBACK_KEY, str(error.retry_after_ms)))
+        return status.message, (details,)
+    return status.message, (details, (RETRY_PUSHBACK_KEY, str(error.retry_after_ms)))
+
+
+def trailers(error: NaiadError, request_id: str, trace_id: str = "") -> Trailers:
+    """The trailing metadata alone."""
+    return message_and_trailers(error, request_id, trace_id)[1]
 
 
 def _packed(

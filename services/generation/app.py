@@ -8,7 +8,7 @@ from naiad.v1 import generation_pb2, generation_pb2_grpc
 from services.common.admission import Admission
 from services.common.door import Door
 from services.common.health import HealthService
-from services.common.metrics import FrontendMetrics, ServiceMetrics, TritonMetrics
+from services.common.metrics import AdmissionMetrics, FrontendMetrics, ServiceMetrics, TritonMetrics
 from services.common.overload_settings import admission_options
 from services.common.registry import ModelRegistry, Task
 from services.common.server import ServiceApp
@@ -34,6 +34,7 @@ def build(settings: GenerationSettings) -> ServiceApp:
     triton_health = TritonHealth(channel, lambda: [entry.name for entry in registry.with_task(Task.GENERATE)])
     triton_metrics = TritonMetrics(metrics.registry)
     admission = Admission(admission_options(settings))
+    AdmissionMetrics(metrics.registry, admission)
     engine = LoadedModelsOnly(stream, triton_health.model_ready)
     logic = GenerationLogic(models, engine, admission, FrontendMetrics(metrics.registry))
     servicer = GenerationServicer(logic, triton_health.model_ready, settings.write_stall_timeout_ms)

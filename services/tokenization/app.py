@@ -8,7 +8,7 @@ from naiad.v1 import tokenization_pb2, tokenization_pb2_grpc
 from services.common.admission import Admission
 from services.common.door import Door
 from services.common.health import HealthService
-from services.common.metrics import ServiceMetrics
+from services.common.metrics import AdmissionMetrics, ServiceMetrics
 from services.common.overload_settings import admission_options
 from services.common.registry import ModelRegistry
 from services.common.server import ServiceApp
@@ -27,6 +27,7 @@ def build(settings: TokenizationSettings) -> ServiceApp:
     registry = ModelRegistry(settings.model_repository)
     models = TextModels(registry, settings, metrics)
     admission = Admission(admission_options(settings))
+    AdmissionMetrics(metrics.registry, admission)
     models.on_wait(admission.observe_wait)
     servicer = TokenizationServicer(TokenizationLogic(models))
 

@@ -98,6 +98,17 @@ def test_a_full_model_does_not_keep_calls_from_another() -> None:
         admission.enter(CLASSIFY, None, 100).release()
 
 
+def test_a_large_call_finds_room_among_small_ones() -> None:
+    admission = make(max_tokens=1_000_000, model_tokens=100)
+    small = [admission.enter(CLASSIFY, "m", 40) for _ in range(7)]
+    with entered(admission, 4_000):
+        assert admission.models["m"].tokens == 70 + 1_000
+        with overloaded():
+            admission.enter(CLASSIFY, "m", 4)
+    for ticket in small:
+        ticket.release()
+
+
 def test_the_estimate_learns_what_calls_of_a_method_cost() -> None:
     admission = make(max_tokens=1_000_000)
     for _ in range(200):

@@ -9,6 +9,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from naiad.v1 import classification_pb2, generation_pb2, tokenization_pb2_grpc
 from naiad.v1 import tokenization_pb2 as pb
+from prometheus_client import CollectorRegistry
 
 from services.common.admission import Ticket
 from services.common.door import Door, model_name
@@ -27,6 +28,7 @@ class Service:
 
     door: Door
     channel: grpc.aio.Channel
+    registry: CollectorRegistry
 
     @property
     def stub(self) -> tokenization_pb2_grpc.TokenizationServiceStub:
@@ -47,7 +49,7 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
     app = build(settings)
     assert app.door is not None
     async with running(app, settings) as (_, channel):
-        yield Service(app.door, channel)
+        yield Service(app.door, channel, app.metrics.registry)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +100,18 @@ async def test_calls_give_their_room_back_however_they_end(service: Service) -> 
             await service.stub.Tokenize(pb.TokenizeRequest(model="none", texts=TEXTS))
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     service.fill().release()
+
+
+async def test_what_is_in_flight_and_its_limit_are_metrics(service: Service) -> None:
+    assert service.registry.get_sample_value("naiad_admission_limit_tokens", {"model": "embed"}) is None
+    ticket = service.fill()
+    values = [
+        service.registry.get_sample_value(f"naiad_admission_{name}_tokens", {"model": "embed"})
+        for name in ("inflight", "limit")
+    ]
+    assert values == [ticket.tokens, 100]
+    ticket.release()
+    assert service.registry.get_sample_value("naiad_admission_inflight_tokens", {"model": "embed"}) == 0
 
 
 async def test_models_can_be_listed_under_any_load(service: Service) -> None:
