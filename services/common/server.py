@@ -115,6 +115,8 @@ async def start_server(app: ServiceApp, settings: CommonSettings, port: int, met
         await _start_health_port(app, settings, resources)
         resources.push_async_callback(front_door.files.close)
         front_door.files.start()
+        loop = asyncio.get_running_loop()
+        app.metrics.event_loop_tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
         await app.start(resources)
         await server.start()
         endpoints = Endpoints(settings.host, bound_port, metrics.port)

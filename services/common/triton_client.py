@@ -39,6 +39,11 @@ _CHANNEL_OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.enable_retries", 0),
+    # Of a connection that died silently nobody else would tell. Triton counts pings as strikes only when it has sent
+    # nothing since the last one, and it answers our probes all the time.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
 )
 FIRST_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 1.0
