@@ -175,8 +175,8 @@ bench-overload: core models $(STAMPS)/dev ## measure goodput, latencies and refu
 check-gpu: core $(STAMPS)/dev ## on a machine with a GPU: export for CUDA, serve, compare with transformers
 	@$(BIN)/python -m benchmarks.gpu_check
 
-soak: core models $(STAMPS)/dev ## half an hour of mixed traffic; memory must stay level (MINUTES=30)
-	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30)
+soak: core models $(STAMPS)/dev ## half an hour of mixed traffic; nothing may grow or get lost (MINUTES=30; ARGS=--faults: with faults)
+	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30) $(ARGS)
 
 clean: ## remove what was built, keep the virtual environment and the models
 	@rm -rf build/core build/core-address build/core-thread $(STAMPS)/core

@@ -1,97 +1,64 @@
-"""Mixed traffic through the gRPC services for a long time, and the memory of every process meanwhile.
+"""Mixed traffic through the gRPC services for a long time, and what every process holds meanwhile.
 
-`make soak`, or `python -m benchmarks.soak [--minutes 30] [--clients 8] [--output FILE.json]`. After a warm-up, the
-first third, memory must stay level: the fitted line may rise by no more than GROWTH_LIMIT of a process's size, or by
-SMALL_GROWTH_BYTES in all. Exits with 1 if it does not, if a call fails, or if the engine does not end idle.
+`make soak`, or `python -m benchmarks.soak [--minutes 30] [--clients 8] [--faults] [--output FILE.json]`. After a
+warm-up, the first third, memory, descriptors, threads and tasks must stay level (`process_samples.py` has the limits).
+With `--faults` a part is killed or frozen, or connections are reset, each 30 s. Exits with 1 if something grows, if a
+call fails otherwise than it may, if tokens are lost or repeated, or if the engine does not end idle.
 """
 
 import argparse
 import contextlib
 import random
-import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import psutil
-
+from benchmarks.process_samples import QUANTITIES, ProcessSampler, Trend
 from benchmarks.report import machine, table, write_report
+from benchmarks.soak_faults import Fault, FaultInjector, through_proxies
 from benchmarks.soak_traffic import SoakTraffic, outcome_of
 from tests.support.engine_metrics import EngineMetrics, scrape
+from tests.support.history import OK, History, violations
 from tests.support.models import DEMO_MODELS, demo_model, link_model, linked_models
+from tests.support.recorded_calls import Question, ask, ask_stream
 from tests.support.stack import Stack, running_stack
 
-SAMPLE_PERIOD_S = 5.0
 WARM_UP_PART = 1 / 3
-GROWTH_LIMIT = 0.02
-SMALL_GROWTH_BYTES = 8 << 20
 # Small, so that all of it is in use early and blocks run out often.
 KV_CACHE_BYTES = 128 << 20
-EXPECTED = {"OK", "RESOURCE_EXHAUSTED"}
+EXPECTED = frozenset({"RESOURCE_EXHAUSTED"})
+EXPECTED_WITH_FAULTS = EXPECTED | {"UNAVAILABLE", "CANCELLED"}
+# Whoever cannot be served does not ask again at once.
+PAUSE_AFTER_FAILURE_S = 0.2
+QUIET_END_S = 20.0
+# Asked again and again; their tokens are compared with those of the first time, before any load.
+SAME = "same"
+QUESTIONS = [Question("chat", list(range(300, 300 + length)), 40, deadline_s=600) for length in (3, 30, 90)]
 
 
 @dataclass(frozen=True)
-class MemoryTrend:
-    """The resident memory of one process after the warm-up."""
+class Soak:
+    """How long, by how many, and whether parts are hurt."""
 
-    process: str
-    median_bytes: int
-    growth_bytes: int  # Of the line fitted to all samples, over their whole time.
-    growth_bytes_per_minute: float
-
-    @property
-    def is_level(self) -> bool:
-        """Whether the growth is within the limits."""
-        return self.growth_bytes <= max(SMALL_GROWTH_BYTES, GROWTH_LIMIT * self.median_bytes)
+    minutes: float
+    clients: int
+    faults: bool
 
 
-class MemorySampler(threading.Thread):
-    """Notes the resident memory of every process of the stack until it is told to stop."""
+@dataclass(frozen=True)
+class Findings:
+    """What a soak has seen."""
 
-    def __init__(self, stack: Stack) -> None:
-        super().__init__()
-        supervisor = psutil.Process(stack.process.pid)
-        self._processes = {"supervisor": supervisor}
-        self._processes |= {_name_of(child): child for child in supervisor.children(recursive=True)}
-        self._done = threading.Event()
-        self.times_s: list[float] = []
-        self.bytes: dict[str, list[int]] = {name: [] for name in self._processes}
-        self.start()
-
-    def run(self) -> None:
-        while not self._done.wait(SAMPLE_PERIOD_S):
-            self.times_s.append(time.monotonic())
-            for name, process in self._processes.items():
-                self.bytes[name].append(process.memory_info().rss)
-
-    def stop(self) -> None:
-        """Ends the samples."""
-        self._done.set()
-        self.join()
-
-    def trends(self) -> list[MemoryTrend]:
-        """One a process."""
-        start = int(len(self.times_s) * WARM_UP_PART)
-        times = self.times_s[start:]
-        trends = []
-        for name, sizes in self.bytes.items():
-            slope = statistics.linear_regression(times, sizes[start:]).slope
-            growth = int(slope * (times[-1] - times[0]))
-            trends.append(MemoryTrend(name, int(statistics.median(sizes[start:])), growth, 60 * slope))
-        return trends
-
-
-def _name_of(process: psutil.Process) -> str:
-    command = process.cmdline()
-    if "tritonserver" in Path(command[0]).name:
-        return "tritonserver"
-    module = next((word for word in command if word.startswith("services.")), "python")
-    return f"{module.removeprefix('services.')} {process.pid}"
+    trends: Sequence[Trend]
+    history: History
+    answers: dict[str, list[int]]
+    engine: EngineMetrics
+    faults: Sequence[Fault]
 
 
 @contextlib.contextmanager
@@ -104,66 +71,115 @@ def soak_repository() -> Iterator[Path]:
         yield repository
 
 
-def put_load_on(stack: Stack, clients: int, minutes: float) -> Counter[tuple[str, str]]:
-    """Runs the clients until the time is over; how often each kind of call had each outcome."""
+def answers_without_load(stack: Stack) -> dict[str, list[int]]:
+    """What each of QUESTIONS is answered, before anything else happens."""
+    history = History()
+    for question in QUESTIONS:
+        ask(stack.channel("generation"), question, history.begin(SAME, question.answer))
+    assert history.outcomes() == {OK: len(QUESTIONS)}, history.calls
+    return {str(call.answer): call.tokens for call in history.calls}
+
+
+def put_load_on(stack: Stack, clients: int, minutes: float) -> History:
+    """Runs the clients until the time is over."""
     kinds = SoakTraffic(stack).kinds()
+    history = History()
     end = time.monotonic() + 60 * minutes
-    outcomes = Counter[tuple[str, str]]()
-    lock = threading.Lock()
+    waiting = threading.Event()
 
     def client(seed: int) -> None:
         chance = random.Random(seed)
         while time.monotonic() < end:
-            kind = chance.choice(list(kinds))
-            outcome = outcome_of(kinds[kind], chance)
-            with lock:
-                outcomes[kind, outcome] += 1
+            kind = chance.choice([*kinds, SAME])
+            if kind == SAME:
+                question = chance.choice(QUESTIONS)
+                call = history.begin(SAME, question.answer)
+                ask_stream(stack.channel("generation"), question, call, threading.Event())
+            else:
+                call = history.begin(kind)
+                call.end(outcome_of(kinds[kind], chance))
+            if call.outcome != OK:
+                waiting.wait(PAUSE_AFTER_FAILURE_S)
 
     threads = [threading.Thread(target=client, args=(seed,)) for seed in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return outcomes
+    return history
 
 
-def faults(trends: list[MemoryTrend], outcomes: Counter[tuple[str, str]], engine: EngineMetrics) -> list[str]:
+def soak(options: Soak, folder: Path) -> Findings:
+    """Starts the system, puts load on it, hurts it if told so, and stops it."""
+    with soak_repository() as repository, running_stack(repository, folder) as stack, contextlib.ExitStack() as during:
+        answers = answers_without_load(stack)
+        sampler = ProcessSampler(stack)
+        injector = FaultInjector(stack, during.enter_context(through_proxies(stack))) if options.faults else None
+        if injector is not None:
+            during.callback(injector.stop)
+            # The system must be whole when the load ends, to be seen idle.
+            quiet = threading.Timer(60 * options.minutes - QUIET_END_S, injector.stop)
+            quiet.start()
+            during.callback(quiet.cancel)
+        history = put_load_on(stack, options.clients, options.minutes)
+        sampler.stop()
+        engine = EngineMetrics.parse(scrape(stack.metrics_ports["triton"]), "chat")
+    injected = injector.injected if injector is not None else []
+    return Findings(sampler.trends(WARM_UP_PART), history, answers, engine, injected)
+
+
+def complaints(found: Findings) -> list[str]:
     """Everything that is wrong."""
     wrong = [
-        f"{one.process} grew by {one.growth_bytes / 2**20:.1f} MiB after the warm-up"
-        for one in trends
+        f"{one.quantity} of {one.part} grew by {one.growth:.0f} after the warm-up"
+        for one in found.trends
         if not one.is_level
     ]
-    failed = ((kind, code, count) for (kind, code), count in sorted(outcomes.items()) if code not in EXPECTED)
-    wrong += [f"{count} calls {kind} ended with {code}" for kind, code, count in failed]
-    if engine.unfinished or engine.blocks("used"):
-        wrong.append(f"{engine.unfinished:.0f} requests and {engine.blocks('used'):.0f} blocks are still in use")
+    allowed = EXPECTED_WITH_FAULTS if found.faults else EXPECTED
+    wrong += violations(found.history, found.answers, allowed)
+    if found.engine.unfinished or found.engine.blocks("used"):
+        wrong.append(
+            f"{found.engine.unfinished:.0f} requests and {found.engine.blocks('used'):.0f} blocks are still in use"
+        )
     return wrong
 
 
-def summary(trends: list[MemoryTrend], outcomes: Counter[tuple[str, str]], engine: EngineMetrics) -> str:
-    """Tables of memory and calls, and what the engine did."""
-    heads = ("process", "median", "growth after warm-up", "slope", "")
-    memory = (
-        (
-            one.process,
-            f"{one.median_bytes / 2**20:.0f} MiB",
-            f"{one.growth_bytes / 2**20:+.1f} MiB",
-            f"{one.growth_bytes_per_minute / 2**10:+.0f} KiB/min",
-            "level" if one.is_level else "GROWS",
-        )
-        for one in trends
-    )
-    calls = ((kind, code, str(count)) for (kind, code), count in sorted(outcomes.items()))
+def summary(found: Findings) -> str:
+    """Tables of what processes hold and of calls, and what the engine did since it was started last."""
+    scales = {quantity.name: quantity for quantity in QUANTITIES}
+    heads = ("part", "quantity", "processes", "median", "growth after warm-up", "a minute", "")
+
+    def row(one: Trend) -> tuple[str, ...]:
+        quantity = scales[one.quantity]
+        numbers = [f"{value / quantity.scale:.2f}" for value in (one.median, one.growth, one.growth_per_minute)]
+        verdict = "level" if one.is_level else "GROWS"
+        return (one.part, f"{one.quantity} {quantity.unit}".strip(), str(one.processes), *numbers, verdict)
+
+    kinds = sorted({call.kind for call in found.history.calls})
+    calls = ((kind, code, str(count)) for kind in kinds for code, count in sorted(found.history.outcomes(kind).items()))
+    engine = found.engine
     cached, prompts = (engine.total(f"naiad_{name}_total") for name in ("prefix_cache_hit_tokens", "prompt_tokens"))
     return "\n".join(
         (
-            table(heads, memory),
+            table(heads, map(row, found.trends)),
             table(("call", "outcome", "times"), calls),
-            f"{engine.total('naiad_num_preemptions_total'):.0f} preemptions, "
+            f"{len(found.faults)} faults; {engine.total('naiad_num_preemptions_total'):.0f} preemptions, "
             f"{cached:.0f} of {prompts:.0f} prompt tokens from the cache",
         )
     )
+
+
+def report(options: Soak, found: Findings, wrong: list[str]) -> dict[str, Any]:
+    """The figures for the file."""
+    kinds = sorted({call.kind for call in found.history.calls})
+    return {
+        **asdict(options),
+        "trends": [asdict(one) for one in found.trends],
+        "calls": {kind: dict(found.history.outcomes(kind)) for kind in kinds},
+        "injected": [asdict(fault) for fault in found.faults],
+        "preemptions": found.engine.total("naiad_num_preemptions_total"),
+        "wrong": wrong,
+    }
 
 
 def main() -> None:
@@ -171,31 +187,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--faults", action="store_true")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/out/soak.json"))
     arguments = parser.parse_args()
-    with (
-        soak_repository() as repository,
-        tempfile.TemporaryDirectory() as folder,
-        running_stack(repository, Path(folder)) as stack,
-    ):
-        sampler = MemorySampler(stack)
-        outcomes = put_load_on(stack, arguments.clients, arguments.minutes)
-        sampler.stop()
-        engine = EngineMetrics.parse(scrape(stack.metrics_ports["triton"]), "chat")
-    trends = sampler.trends()
-    wrong = faults(trends, outcomes, engine)
-    print(f"{machine()}\n{summary(trends, outcomes, engine)}")
-    print("verdict: " + ("; ".join(wrong) or f"memory level and all well after {arguments.minutes:g} minutes"))
-    figures = {
-        "minutes": arguments.minutes,
-        "clients": arguments.clients,
-        "memory": [asdict(one) for one in trends],
-        "calls": [{"kind": kind, "outcome": code, "times": count} for (kind, code), count in outcomes.items()],
-        "preemptions": engine.total("naiad_num_preemptions_total"),
-        "wrong": wrong,
-        "samples": {"times_s": sampler.times_s, "bytes": sampler.bytes},
-    }
-    write_report(arguments.output, figures)
+    options = Soak(arguments.minutes, arguments.clients, arguments.faults)
+    with tempfile.TemporaryDirectory() as folder:
+        found = soak(options, Path(folder))
+    wrong = complaints(found)
+    print(f"{machine()}\n{summary(found)}")
+    print("verdict: " + ("; ".join(wrong[:20]) or f"all level and all well after {options.minutes:g} minutes"))
+    write_report(arguments.output, report(options, found, wrong))
     sys.exit(1 if wrong else 0)
 
 

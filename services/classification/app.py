@@ -11,6 +11,8 @@ from services.classification.encoder_client import EncoderClient, PackLimits
 from services.classification.servicer import TASKS, ClassificationServicer
 from services.classification.text_batches import TextBatches
 from services.common.admission import Admission
+from services.common.canary import Canary
+from services.common.canary_requests import ask_encoder
 from services.common.door import Door
 from services.common.health import HealthService
 from services.common.metrics import AdmissionMetrics, ServiceMetrics, TritonMetrics
@@ -19,7 +21,8 @@ from services.common.registry import ModelRegistry
 from services.common.server import ServiceApp
 from services.common.settings import ClassificationSettings
 from services.common.text_models import TextModels
-from services.common.triton_client import TritonChannel, TritonHealth
+from services.common.triton_client import TritonChannel
+from services.common.triton_health import TritonHealth
 from services.common.triton_tls import TritonTls
 
 SERVICE_NAME: str = classification_pb2.DESCRIPTOR.services_by_name["ClassificationService"].full_name
@@ -34,7 +37,8 @@ def build(settings: ClassificationSettings) -> ServiceApp:
     models = TextModels(registry, settings, metrics)
     channel = TritonChannel(settings.triton_address, settings.retry_after_ms, TritonTls.of(settings))
     client = EncoderClient(channel, PackLimits(settings.max_pack_tokens, settings.max_parallel_packs))
-    triton_health = TritonHealth(channel, lambda: [entry.name for entry in registry.with_task(*TASKS)])
+    canary = Canary(channel.answers, ask_encoder(channel, registry), settings)
+    triton_health = TritonHealth(channel, lambda: [entry.name for entry in registry.with_task(*TASKS)], canary)
     admission = Admission(admission_options(settings))
     AdmissionMetrics(metrics.registry, admission)
     batches = TextBatches(models, client, admission, settings.max_response_bytes)
@@ -52,6 +56,7 @@ def build(settings: ClassificationSettings) -> ServiceApp:
     def note_probe(up: bool) -> None:
         triton_metrics.triton_up.set(up)
         health.set_serving(up)
+        health.set_models(SERVICE_NAME, triton_health.models_serving())
 
     async def start(resources: AsyncExitStack) -> None:
         resources.push_async_callback(models.close)

@@ -20,6 +20,7 @@ from services.common.admission import set_current_ticket
 from services.common.call import Call, current_call, request_id_or_new, set_current_call
 from services.common.door import Door
 from services.common.errors import NaiadError, Reason, invalid_field
+from services.common.lifecycle import HandlerTasks
 from services.common.metrics import ServiceMetrics
 from services.common.observability import Observability
 from services.common.status import STATUS_CODES, message_and_trailers
@@ -58,6 +59,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._observability = path.observability
         self._refusals = RefusalLog()
         self._open_prefixes = ("/grpc.health.", _REFLECTION_PREFIX) if path.open_reflection else ("/grpc.health.",)
+        self.handlers = HandlerTasks()
 
     async def intercept_service(
         self,
@@ -174,6 +176,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         call = self._arrived(method, context)
         call.tenant = tenant
         set_current_call(call)
+        self.handlers.enter()
         error: NaiadError | None = None
         with self._metrics.rpc_in_flight.labels(method).track_inprogress():
             try:

@@ -38,6 +38,9 @@ class ServiceMetrics:
             ["reason"],
             registry=self.registry,
         )
+        self.event_loop_tasks = Gauge(
+            "naiad_event_loop_tasks", "Tasks of the event loop, those of calls among them.", registry=self.registry
+        )
         self.tokenized_tokens = Counter(
             "naiad_tokenized_tokens_total", "Tokens that texts were split into.", ["model"], registry=self.registry
         )

@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from services.common.door import Door
 from services.common.front_door import FrontDoor, FrontDoorError, open_front_door
 from services.common.health import HealthService
+from services.common.lifecycle import Drain, DrainTimes, connection_options
 from services.common.logs import configure_logging
 from services.common.metrics import MetricsEndpoint, ServiceMetrics, serve_metrics
 from services.common.observability import make_observability
@@ -65,19 +66,14 @@ class ServiceApp:
 class RunningServer:
     """A started server. `stop` drains it."""
 
-    def __init__(
-        self, app: ServiceApp, server: grpc.aio.Server, endpoints: Endpoints, resources: AsyncExitStack
-    ) -> None:
-        self._app = app
-        self._server = server
+    def __init__(self, drain: Drain, endpoints: Endpoints, resources: AsyncExitStack) -> None:
+        self._drain = drain
         self._resources = resources
         self.endpoints = endpoints
 
-    async def stop(self, grace_ms: int) -> None:
-        """NOT_SERVING first, then no new calls, `grace_ms` for those in flight, then everything is closed."""
-        self._app.health.shut_down()
-        self._app.stopping.set()
-        await self._server.stop(grace_ms / 1000)
+    async def stop(self, grace_ms: int, notice_ms: int = 0) -> None:
+        """NOT_SERVING first; after `notice_ms` no new calls, `grace_ms` for those in flight; then all is closed."""
+        await self._drain.run(DrainTimes(notice_s=notice_ms / 1000, grace_s=grace_ms / 1000))
         await self._resources.aclose()
 
 
@@ -92,6 +88,7 @@ def _server_options(settings: CommonSettings) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
         ("grpc.keepalive_permit_without_calls", 1),
+        *connection_options(settings),
     ]
 
 
@@ -118,10 +115,13 @@ async def start_server(app: ServiceApp, settings: CommonSettings, port: int, met
         await _start_health_port(app, settings, resources)
         resources.push_async_callback(front_door.files.close)
         front_door.files.start()
+        loop = asyncio.get_running_loop()
+        app.metrics.event_loop_tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
         await app.start(resources)
         await server.start()
         endpoints = Endpoints(settings.host, bound_port, metrics.port)
-        return RunningServer(app, server, endpoints, resources.pop_all())
+        drain = Drain(server, app.health, app.stopping, front_door.interceptor.handlers)
+        return RunningServer(drain, endpoints, resources.pop_all())
     raise AssertionError("unreachable: an exit stack of closers swallows nothing")
 
 
@@ -164,8 +164,9 @@ async def _serve(app: ServiceApp, settings: CommonSettings, port: int, metrics_p
     }
     _log.info("listening", extra={"fields": fields})
     await stop_requested.wait()
-    _log.info("draining", extra={"fields": {"grace_ms": settings.drain_grace_ms}})
-    await server.stop(settings.drain_grace_ms)
+    times = {"notice_ms": settings.drain_notice_ms, "grace_ms": settings.drain_grace_ms}
+    _log.info("draining", extra={"fields": times})
+    await server.stop(**times)
     _log.info("stopped")
 
 

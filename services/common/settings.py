@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from services.common.access_settings import AccessSettings
+from services.common.canary import CanarySettings
 from services.common.client_credentials import CredentialSettings
+from services.common.lifecycle import LifecycleSettings
 from services.common.observability_settings import ObservabilitySettings
 from services.common.overload_settings import (
     ClassificationLimitSettings,
@@ -35,7 +37,7 @@ from services.common.triton_tls import TritonServerTlsSettings, TritonTlsSetting
 
 
 @dataclass(frozen=True)
-class CommonSettings(AccessSettings, ObservabilitySettings, OverloadSettings):
+class CommonSettings(LifecycleSettings, AccessSettings, ObservabilitySettings, OverloadSettings):
     """Settings that all services share."""
 
     host: str = setting("127.0.0.1", "HOST", doc="Address on which gRPC and metrics ports listen.")
@@ -47,13 +49,6 @@ class CommonSettings(AccessSettings, ObservabilitySettings, OverloadSettings):
         "LOG_LEVEL",
         doc="Least severe log lines that are written.",
         choices=("debug", "info", "warning", "error"),
-    )
-    drain_grace_ms: int = setting(
-        20_000,
-        "DRAIN_GRACE_MS",
-        doc="Time that calls in flight have to finish after SIGTERM or SIGINT.",
-        minimum=0,
-        maximum=600_000,
     )
     max_receive_bytes: int = setting(
         4 * 1024 * 1024,
@@ -94,7 +89,7 @@ class CommonSettings(AccessSettings, ObservabilitySettings, OverloadSettings):
 
 
 @dataclass(frozen=True)
-class TritonSettings(TritonTlsSettings, CommonSettings):
+class TritonSettings(CanarySettings, TritonTlsSettings, CommonSettings):
     """Settings of the services that talk to Triton."""
 
     triton_address: str = setting("127.0.0.1:8001", "TRITON_ADDRESS", doc="HOST:PORT of Triton's gRPC endpoint.")

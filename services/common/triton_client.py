@@ -1,4 +1,4 @@
-"""The way to Triton: one channel, one long-lived stream that carries all generations, unary calls, and health.
+"""The way to Triton: one channel, one long-lived stream that carries all generations, and unary calls.
 
 No call towards Triton is ever cancelled: Triton 2.51 dies under cancellations of streams. Requests are ended with stop
 messages on the same stream, and a unary call whose client has left is left to finish.
@@ -8,13 +8,14 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2_grpc
 
 from services.common.call import current_call
+from services.common.canary import AnswerTimes
 from services.common.errors import NaiadError, Reason
 from services.common.infer_reply import (
     DELTA_COUNT,
@@ -39,6 +40,11 @@ _CHANNEL_OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.enable_retries", 0),
+    # Of a connection that died silently nobody else would tell. Triton counts pings as strikes only when it has sent
+    # nothing since the last one, and it answers our probes all the time.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
 )
 FIRST_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 1.0
@@ -59,6 +65,7 @@ class TritonChannel:
 
     def __init__(self, address: str, retry_after_ms: int, tls: TritonTls | None = None) -> None:
         self.retry_after_ms = retry_after_ms
+        self.answers = AnswerTimes()
         self._channel = open_triton_channel(address, _CHANNEL_OPTIONS, tls)
         self.stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._unary: set[asyncio.Task[Any]] = set()
@@ -77,9 +84,11 @@ class TritonChannel:
 
     async def _infer(self, request: Any) -> Any:
         try:
-            return await self.stub.ModelInfer(request)
+            response = await self.stub.ModelInfer(request)
         except grpc.aio.AioRpcError as error:
             raise error_from_triton(error.code(), error.details() or "", self.retry_after_ms) from error
+        self.answers.note(request.model_name)
+        return response
 
     async def close(self) -> None:
         """Lets unary calls end for a short while, then closes."""
@@ -252,10 +261,12 @@ class TritonStream:
                 self.forget(request)
             request.fail(self._reported_error(reply))
         else:
+            self._channel.answers.note(request.model)
             request.deliver(reply)
 
     def _dispatch_deltas(self, response: Any) -> None:
         """New tokens of many requests; the one whose id the response has may be none of them."""
+        request = None
         try:
             for key, reply in read_deltas(response):
                 request = self._live_by_key.get(key)
@@ -263,6 +274,8 @@ class TritonStream:
                     request.deliver(reply)
         except ValueError as error:
             self.fail_all(NaiadError(Reason.INTERNAL, f"unreadable response of Triton: {error}"))
+        if request is not None:  # all of one response are of one model
+            self._channel.answers.note(request.model)
 
     def _reported_error(self, reply: InferReply) -> NaiadError:
         name, message = str(reply.parameters.get("error_code", "")), str(reply.parameters.get("error_message", ""))
@@ -275,92 +288,3 @@ async def _write_all(call: Any, outbox: asyncio.Queue[Any]) -> None:
         while (request := await outbox.get()) is not None:
             await call.write(request)
         await call.done_writing()
-
-
-class TritonHealth:
-    """Probes Triton and each model, and tells listeners. Down at once when told of a broken stream."""
-
-    def __init__(self, channel: TritonChannel, model_names: Callable[[], Sequence[str]]) -> None:
-        self._channel = channel
-        self._model_names = model_names
-        self._ready_models: frozenset[str] = frozenset()
-        self._once_ready_models: set[str] = set()
-        self._server_ready = False
-        self._listeners: list[Callable[[bool], None]] = []
-        self._stall_listeners: list[Callable[[], None]] = []
-        self._task: asyncio.Task[None] | None = None
-
-    @property
-    def up(self) -> bool:
-        """Whether Triton is ready with every model that it once had; one exported since then does not count."""
-        names = set(self._model_names())
-        wanted = names & self._once_ready_models
-        return self._server_ready and (bool(wanted) or not names) and self._ready_models.issuperset(wanted)
-
-    def model_ready(self, name: str) -> bool:
-        """Whether Triton can serve `name` now."""
-        return self._server_ready and name in self._ready_models
-
-    def on_probe(self, listener: Callable[[bool], None]) -> None:
-        """Calls `listener(up)` after each probe and when the stream breaks."""
-        self._listeners.append(listener)
-
-    def on_stall(self, listener: Callable[[], None]) -> None:
-        """Calls `listener` when Triton has not answered a probe for the stall timeout."""
-        self._stall_listeners.append(listener)
-
-    def mark_down(self) -> None:
-        """Notes that Triton is gone, without waiting for the next probe."""
-        self._server_ready = False
-        self._tell()
-
-    def start(self, interval_ms: int, timeout_ms: int, stall_ms: int) -> None:
-        """Probes each `interval_ms`; one unanswered for `timeout_ms` means down, for `stall_ms` stalled."""
-        self._task = asyncio.create_task(self._run(interval_ms / 1000, timeout_ms / 1000, stall_ms / 1000))
-
-    async def close(self) -> None:
-        """Stops to probe."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
-    def _tell(self) -> None:
-        up = self.up
-        for listener in self._listeners:
-            listener(up)
-
-    async def _run(self, interval_s: float, timeout_s: float, stall_s: float) -> None:
-        while True:
-            probe = asyncio.ensure_future(self._probe())
-            # Not wait_for: it would cancel the call when Triton is only slow.
-            done, _ = await asyncio.wait((probe,), timeout=timeout_s)
-            if not done:
-                self.mark_down()
-                done, _ = await asyncio.wait((probe,), timeout=max(0.0, stall_s - timeout_s))
-                if not done:
-                    for listener in self._stall_listeners:
-                        listener()
-                    await asyncio.wait((probe,))
-            self._tell()
-            await asyncio.sleep(interval_s)
-
-    async def _probe(self) -> None:
-        try:
-            server = await self._channel.stub.ServerReady(service_pb2.ServerReadyRequest())
-            names = list(self._model_names())
-            answers = await asyncio.gather(*(self._model_is_ready(name) for name in names))
-        except grpc.aio.AioRpcError:
-            self._server_ready = False
-            return
-        self._ready_models = frozenset(name for name, ready in zip(names, answers, strict=True) if ready)
-        self._once_ready_models |= self._ready_models
-        self._server_ready = bool(server.ready)
-
-    async def _model_is_ready(self, name: str) -> bool:
-        try:
-            return bool((await self._channel.stub.ModelReady(service_pb2.ModelReadyRequest(name=name))).ready)
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNAVAILABLE:
-                raise
-            return False

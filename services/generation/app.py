@@ -6,6 +6,8 @@ import grpc
 from naiad.v1 import generation_pb2, generation_pb2_grpc
 
 from services.common.admission import Admission
+from services.common.canary import Canary
+from services.common.canary_requests import ask_decoder
 from services.common.door import Door
 from services.common.health import HealthService
 from services.common.metrics import AdmissionMetrics, FrontendMetrics, ServiceMetrics, TritonMetrics
@@ -14,7 +16,8 @@ from services.common.registry import ModelRegistry, Task
 from services.common.server import ServiceApp
 from services.common.settings import GenerationSettings
 from services.common.text_models import TextModels
-from services.common.triton_client import TritonChannel, TritonHealth, TritonStream, unavailable
+from services.common.triton_client import TritonChannel, TritonStream, unavailable
+from services.common.triton_health import TritonHealth
 from services.common.triton_tls import TritonTls
 from services.generation.engine import LoadedModelsOnly
 from services.generation.logic import GenerationLogic
@@ -31,7 +34,8 @@ def build(settings: GenerationSettings) -> ServiceApp:
     models = TextModels(registry, settings, metrics)
     channel = TritonChannel(settings.triton_address, settings.retry_after_ms, TritonTls.of(settings))
     stream = TritonStream(channel, settings.max_buffered_responses, settings.max_buffered_bytes)
-    triton_health = TritonHealth(channel, lambda: [entry.name for entry in registry.with_task(Task.GENERATE)])
+    canary = Canary(channel.answers, ask_decoder(stream), settings)
+    triton_health = TritonHealth(channel, lambda: [entry.name for entry in registry.with_task(Task.GENERATE)], canary)
     triton_metrics = TritonMetrics(metrics.registry)
     admission = Admission(admission_options(settings))
     AdmissionMetrics(metrics.registry, admission)
@@ -42,6 +46,9 @@ def build(settings: GenerationSettings) -> ServiceApp:
     def on_probe(up: bool) -> None:
         triton_metrics.triton_up.set(up)
         health.set_serving(up and stream.is_open)
+        health.set_models(
+            SERVICE_NAME, {name: stream.is_open and ok for name, ok in triton_health.models_serving().items()}
+        )
         if up:
             stream.retry_now()
 

@@ -123,13 +123,14 @@ class System:
         async def wait_ready() -> None:
             await readiness.wait_until_serving(service.health_address)
 
+        drain_ms = self.settings.drain_notice_ms + self.settings.drain_grace_ms
         spec = ChildSpec(
             name=service.name,
             # -P: a folder named "services" where naiad was started must not be taken for ours.
             command=(sys.executable, "-P", "-m", f"services.{service.name}"),
             environment={**self.environment, "NAIAD_HEALTH_PORT": str(service.health_port)},
             log_path=self._log_path(service.name),
-            stop_timeout_s=self.settings.drain_grace_ms / 1e3 + SERVICE_STOP_MARGIN_S,
+            stop_timeout_s=drain_ms / 1e3 + SERVICE_STOP_MARGIN_S,
         )
         return Member(spec, wait_ready, SERVICE_START_TIMEOUT_S)
 

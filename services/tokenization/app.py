@@ -1,5 +1,6 @@
 """Puts the tokenization service together."""
 
+import asyncio
 from contextlib import AsyncExitStack
 
 import grpc
@@ -10,7 +11,7 @@ from services.common.door import Door
 from services.common.health import HealthService
 from services.common.metrics import AdmissionMetrics, ServiceMetrics
 from services.common.overload_settings import admission_options
-from services.common.registry import ModelRegistry
+from services.common.registry import RESCAN_INTERVAL_S, ModelRegistry
 from services.common.server import ServiceApp
 from services.common.settings import TokenizationSettings
 from services.common.text_models import TextModels
@@ -38,6 +39,13 @@ def build(settings: TokenizationSettings) -> ServiceApp:
         resources.push_async_callback(models.close)
         await models.load_all()
         health.set_serving(True)
+        following = asyncio.create_task(follow_models())
+        resources.callback(following.cancel)
+
+    async def follow_models() -> None:
+        while True:
+            health.set_models(SERVICE_NAME, {model.entry.name: True for model in models.loaded()})
+            await asyncio.sleep(RESCAN_INTERVAL_S)
 
     door = Door(admission, registry.has)
     return ServiceApp(SERVICE_NAME, add_servicer, start, metrics, health, door=door)

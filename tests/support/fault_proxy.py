@@ -78,6 +78,16 @@ class FaultProxy:
         """Resets what is open now; new connections are as the mode says."""
         self._call(self._abort_all)
 
+    def lose_connections(self) -> None:
+        """Makes what is open now half-open for good, as a firewall that forgets does; new connections pass."""
+
+        def lose() -> None:
+            for link in self._links:
+                link.lose_upstream()
+                link.is_forgotten = True
+
+        self._call(lose)
+
     def _call(self, function: Callable[[], None]) -> None:
         async def run() -> None:
             function()
@@ -100,7 +110,7 @@ class FaultProxy:
 
     def _set_mode(self, mode: FaultMode, delay_s: float) -> None:
         if self._mode is FaultMode.HALF_OPEN and mode is not FaultMode.HALF_OPEN:
-            for link in [link for link in self._links if link.upstream_is_gone]:
+            for link in [link for link in self._links if link.upstream_is_gone and not link.is_forgotten]:
                 link.abort()
         self._mode, self._delay_s = mode, delay_s
         if mode is FaultMode.BLACKHOLE:
@@ -184,6 +194,7 @@ class _Link:
         self.client = client
         self.upstream: asyncio.StreamWriter | None = None
         self.upstream_is_gone = False
+        self.is_forgotten = False  # nobody will ever tell the client
 
     def lose_upstream(self) -> None:
         """The upstream side is reset; the client hears nothing of it."""

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from services.common.health import LIVENESS, SERVING, HealthService
+from services.common.lifecycle import CLEANUP_TIMEOUT_S
 from services.common.settings import (
     ClassificationSettings,
     GenerationSettings,
@@ -153,7 +154,8 @@ def test_containers_have_memory_limits_and_requests(render: Render, folder: str)
 @each_kustomization
 def test_the_grace_period_holds_the_pre_stop_sleep_and_the_drain(render: Render, folder: str) -> None:
     manifests = render(folder)
-    drain_s = int(settings_of(manifests)["NAIAD_DRAIN_GRACE_MS"]) / 1000
+    settings = load_settings(GenerationSettings, settings_of(manifests))
+    drain_s = (settings.drain_notice_ms + settings.drain_grace_ms) / 1000 + CLEANUP_TIMEOUT_S
     found = containers(manifests)
     for name, pod in pods(manifests).items():
         sleep_s = found[name]["lifecycle"]["preStop"]["sleep"]["seconds"]

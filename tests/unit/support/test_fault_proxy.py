@@ -133,3 +133,17 @@ def test_a_half_open_connection_is_silent_and_dead_for_good(proxy: FaultProxy) -
                     connection.recv(1)
     with connect(proxy) as fresh:
         assert said(fresh, b"y") == b"y"
+
+
+def test_a_lost_connection_stays_silent_while_new_ones_pass(proxy: FaultProxy) -> None:
+    with connect(proxy) as old:
+        assert said(old, b"x") == b"x"
+        proxy.lose_connections()
+        old.sendall(b"lost")
+        with connect(proxy) as new:
+            assert said(new, b"y") == b"y"
+            proxy.set_mode(FaultMode.HALF_OPEN)
+            proxy.set_mode(FaultMode.PASS)
+            with pytest.raises(ConnectionResetError):
+                new.recv(1)
+            assert_silent(old)

@@ -98,7 +98,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
         await triton.start()
         fast = {"triton_probe_interval_ms": 20, "triton_probe_timeout_ms": 200, "triton_stall_timeout_ms": 400}
         settings = ClassificationSettings(
-            model_repository=repository, triton_address=triton.address, **{**fast, **changes}
+            model_repository=repository, triton_address=triton.address, canary_interval_ms=0, **{**fast, **changes}
         )
         async with running(build(settings), settings) as (server, channel):
             await wait_for_health(channel, SERVICE_NAME, health_pb2.HealthCheckResponse.SERVING)

@@ -47,6 +47,7 @@ async def settings(triton: FakeTriton, tmp_path: Path) -> ClassificationSettings
         triton_probe_interval_ms=20,
         triton_probe_timeout_ms=200,
         triton_stall_timeout_ms=400,
+        canary_interval_ms=0,  # tests count what the fake is asked
         max_response_bytes=65_536,
     )
 

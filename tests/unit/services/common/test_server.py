@@ -2,6 +2,7 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -163,6 +164,16 @@ async def test_after_shut_down_the_service_is_never_serving_again_but_lives(sett
             await stub.Check(health_pb2.HealthCheckRequest(service=name)) for name in ("", SERVICE_NAME, LIVENESS)
         ]
     assert [answer.status for answer in answers] == [NOT_SERVING, NOT_SERVING, SERVING]
+
+
+async def test_a_removed_model_is_not_serving_and_the_others_are(settings: TokenizationSettings) -> None:
+    write_model(settings.model_repository, "other", "embed", bert_tokenizer())
+    async with running(build(settings), settings) as (_, channel):
+        await wait_for_health(channel, f"{SERVICE_NAME}/embed", SERVING)
+        shutil.rmtree(settings.model_repository / "embed")
+        await wait_for_health(channel, f"{SERVICE_NAME}/embed", NOT_SERVING)
+        for name in ("", SERVICE_NAME, f"{SERVICE_NAME}/other"):
+            await wait_for_health(channel, name, SERVING)
 
 
 async def test_reflection_lists_the_services(settings: TokenizationSettings) -> None:

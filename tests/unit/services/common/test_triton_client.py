@@ -8,7 +8,8 @@ import pytest
 from services.common.errors import NaiadError, Reason
 from services.common.infer_reply import InferReply, signed_bits
 from services.common.stream_request import StreamRequest
-from services.common.triton_client import TritonChannel, TritonHealth, TritonStream, unavailable
+from services.common.triton_client import TritonChannel, TritonStream, unavailable
+from services.common.triton_health import TritonHealth
 from services.common.triton_messages import infer_request, read_reply
 from tests.support.fake_triton import FakeTriton, Plan, deltas_response, infer_response, parameters_of, tensors_of
 

@@ -35,6 +35,7 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
         model_repository=tmp_path,
         triton_address=fake.address,
         triton_probe_interval_ms=20,
+        canary_interval_ms=0,  # tests count what the fake engine is asked
         max_inflight_tokens=1000,
     )
     async with running(build(settings), settings) as (server, channel):

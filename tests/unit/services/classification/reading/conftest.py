@@ -42,6 +42,7 @@ async def channel(
         triton_address=running_triton.address,
         triton_probe_interval_ms=20,
         triton_probe_timeout_ms=200,
+        canary_interval_ms=0,  # tests count what the fake is asked
         max_response_bytes=2 * 1024 * 1024,
     )
     async with running(build(settings), settings) as (_, opened):
