@@ -277,7 +277,7 @@ def summary(results: list[Result]) -> str:
             )
         if one.clients == GOAL_STREAMS:
             lines.append(
-                f"{one.clients} streams: {one.service_share:.1%} of the server's CPU is the service's (goal {CPU_GOAL:.0%})"
+                f"{one.clients} streams: {one.service_share:.1%} of the server's CPU for the service (goal {CPU_GOAL:.0%})"
             )
     return "\n".join(lines)
 
