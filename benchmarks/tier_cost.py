@@ -276,9 +276,8 @@ def summary(results: list[Result]) -> str:
                 f"{one.added(name + 'p99_ms'):+.2f} ms at p99 (goal {P99_GOAL_MS:g})"
             )
         if one.clients == GOAL_STREAMS:
-            lines.append(
-                f"{one.clients} streams: {one.service_share:.1%} of the server's CPU for the service (goal {CPU_GOAL:.0%})"
-            )
+            share = f"{one.service_share:.1%} of the server's CPU is the service's"
+            lines.append(f"{one.clients} streams: {share} (goal {CPU_GOAL:.0%})")
     return "\n".join(lines)
 
 
