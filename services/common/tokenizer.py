@@ -29,6 +29,7 @@ class Encoded:
         """`kept` are the positions that are left after a cut, None when nothing was cut."""
         self._encoding = encoding
         self._kept = kept
+        self._length = len(encoding if kept is None else kept)
 
     @property
     def ids(self) -> list[int]:
@@ -66,7 +67,7 @@ class Encoded:
         return self._kept is not None
 
     def __len__(self) -> int:
-        return len(self._encoding) if self._kept is None else len(self._kept)
+        return self._length
 
     def _select(self, values: list[ItemT]) -> list[ItemT]:
         return values if self._kept is None else [values[i] for i in self._kept]
