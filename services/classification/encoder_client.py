@@ -1,12 +1,11 @@
 """Asks Triton for the rows of packed texts (docs/contracts.md, section 3)."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from tritonclient.grpc import service_pb2
 
 from services.classification.pack_queue import EncoderAnswer, EncoderInput, PackLimits, PackQueue
 from services.common.call import new_request_id
@@ -19,7 +18,6 @@ from services.common.triton_messages import infer_request
 LOGITS = "logits"
 EMBEDDINGS = "embeddings"
 HIDDEN_STATES = "hidden_states"
-_INT32 = np.dtype("<i4")
 
 
 @dataclass(frozen=True)
@@ -79,13 +77,9 @@ class _PackRun:
 
     def __init__(self, channel: InferChannel, entry: ModelEntry, job: EncoderJob) -> None:
         self._channel = channel
+        self._entry = entry
         self._job = job
-        self._with_types = entry.uses_token_type_ids
-        names = ["input_ids", "sequence_lengths", *(["token_type_ids"] if self._with_types else [])]
-        parameters: Mapping[str, str] = {"pooling": job.pooling} if job.pooling else {}
-        # All that is the same in each message.
-        self._template = infer_request(entry.name, "", dict.fromkeys(names, _NONE), parameters, (job.output,))
-        del self._template.raw_input_contents[:]
+        self._parameters: Mapping[str, str] = {"pooling": job.pooling} if job.pooling else {}
 
     async def run(self, texts: Sequence[EncoderInput]) -> EncoderAnswer:
         """Rows of each text. Raises NaiadError."""
@@ -103,18 +97,14 @@ class _PackRun:
         return EncoderAnswer(rows, reply.int_parameter("queue_us"), reply.int_parameter("compute_us"))
 
     def _request(self, texts: Sequence[EncoderInput], lengths: Sequence[int], tokens: int) -> Any:
-        request = service_pb2.ModelInferRequest()
-        request.CopyFrom(self._template)
-        request.id = new_request_id()
-        ids = np.fromiter(itertools.chain.from_iterable(text.ids for text in texts), _INT32, tokens)
-        tensors: list[Array] = [ids, np.array(lengths, _INT32)]
-        if self._with_types:
-            types = itertools.chain.from_iterable(text.type_ids for text in texts)
-            tensors.append(np.fromiter(types, _INT32, tokens))
-        for tensor, values in zip(request.inputs, tensors, strict=True):
-            tensor.shape[0] = len(values)
-            request.raw_input_contents.append(values.tobytes())
-        return request
+        inputs = {
+            "input_ids": _packed((text.ids for text in texts), tokens),
+            "sequence_lengths": np.array(lengths, np.int32),
+        }
+        if self._entry.uses_token_type_ids:
+            inputs["token_type_ids"] = _packed((text.type_ids for text in texts), tokens)
+        return infer_request(self._entry.name, new_request_id(), inputs, self._parameters, (self._job.output,))
 
 
-_NONE = np.empty(0, _INT32)
+def _packed(sequences: Iterable[Sequence[int]], tokens: int) -> Array:
+    return np.fromiter(itertools.chain.from_iterable(sequences), np.int32, tokens)
