@@ -1,5 +1,6 @@
 """Asks Triton for the rows of packed texts (docs/contracts.md, section 3)."""
 
+import asyncio
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,11 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from services.classification.pack_queue import EncoderAnswer, EncoderInput, PackLimits, PackQueue
-from services.common.call import new_request_id
+from services.common.call import current_call, new_request_id
+from services.common.deadline import timeout_parameter
 from services.common.errors import NaiadError, Reason
-from services.common.infer_reply import Array, InferReply
+from services.common.infer_reply import Array, InferReply, ParameterValue
 from services.common.registry import ModelEntry
-from services.common.triton_client import unavailable
+from services.common.triton_client import STOP_PARAMETER, unavailable
 from services.common.triton_messages import infer_request
 
 LOGITS = "logits"
@@ -51,25 +53,25 @@ class EncoderClient:
     def __init__(self, channel: InferChannel, limits: PackLimits) -> None:
         self._channel = channel
         self._limits = limits
-        self._queues: dict[tuple[str, EncoderJob], tuple[ModelEntry, PackQueue]] = {}
+        self._queues: dict[tuple[str, bool, EncoderJob], PackQueue] = {}
 
     def fail_in_flight(self) -> None:
         """Ends all that waits for Triton with ENGINE_UNAVAILABLE: it has not answered for too long."""
-        for _, queue in self._queues.values():
+        for queue in self._queues.values():
             queue.fail_all(unavailable())
 
     async def run(self, entry: ModelEntry, texts: Sequence[EncoderInput], job: EncoderJob) -> EncoderAnswer:
         """Rows for each text, each of which has at least one token. Raises NaiadError if any of it fails."""
         if not texts:
             return EncoderAnswer([], 0, 0)
-        return await self._queue(entry, job).run(texts)
+        return await self._queue(entry, job).run(texts, current_call().deadline_s)
 
     def _queue(self, entry: ModelEntry, job: EncoderJob) -> PackQueue:
-        known = self._queues.get((entry.name, job))
-        if known is None or known[0] is not entry:  # the entry is another one when its files have changed
-            pack = _PackRun(self._channel, entry, job)
-            known = self._queues[entry.name, job] = (entry, PackQueue(pack.run, self._limits))
-        return known[1]
+        key = (entry.name, entry.uses_token_type_ids, job)
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = PackQueue(_PackRun(self._channel, entry, job).run, self._limits)
+        return queue
 
 
 class _PackRun:
@@ -77,17 +79,23 @@ class _PackRun:
 
     def __init__(self, channel: InferChannel, entry: ModelEntry, job: EncoderJob) -> None:
         self._channel = channel
-        self._entry = entry
+        self._model = entry.name
+        self._with_types = entry.uses_token_type_ids
         self._job = job
-        self._parameters: Mapping[str, str] = {"pooling": job.pooling} if job.pooling else {}
+        self._pooling: Mapping[str, ParameterValue] = {"pooling": job.pooling} if job.pooling else {}
+        self._stops: set[asyncio.Task[InferReply]] = set()
 
-    async def run(self, texts: Sequence[EncoderInput]) -> EncoderAnswer:
-        """Rows of each text. Raises NaiadError."""
+    async def run(self, texts: Sequence[EncoderInput], deadline_s: float | None) -> EncoderAnswer:
+        """Rows of each text. Raises NaiadError. When it is cancelled, the engine is told that nobody waits."""
         lengths = [len(text) for text in texts]
-        tokens = sum(lengths)
-        reply = await self._channel.infer(self._request(texts, lengths, tokens))
+        request = self._request(texts, lengths, {**self._pooling, **timeout_parameter(deadline_s)})
+        try:
+            reply = await self._channel.infer(request)
+        except asyncio.CancelledError:
+            self._send_stop(request.id)
+            raise
         tensor = reply.outputs.get(self._job.output)
-        expected = (tokens if self._job.row_per_token else len(texts), self._job.width)
+        expected = (sum(lengths) if self._job.row_per_token else len(texts), self._job.width)
         if tensor is None or tensor.shape != expected:
             found = "missing" if tensor is None else f"of shape {tensor.shape}"
             raise NaiadError(Reason.INTERNAL, f"Triton's {self._job.output} is {found}, not of shape {expected}")
@@ -96,14 +104,30 @@ class _PackRun:
         rows = [tensor[end - count : end] for end, count in zip(ends, rows_of_each, strict=True)]
         return EncoderAnswer(rows, reply.int_parameter("queue_us"), reply.int_parameter("compute_us"))
 
-    def _request(self, texts: Sequence[EncoderInput], lengths: Sequence[int], tokens: int) -> Any:
+    def _request(
+        self, texts: Sequence[EncoderInput], lengths: Sequence[int], parameters: Mapping[str, ParameterValue]
+    ) -> Any:
+        tokens = sum(lengths)
         inputs = {
             "input_ids": _packed((text.ids for text in texts), tokens),
             "sequence_lengths": np.array(lengths, np.int32),
         }
-        if self._entry.uses_token_type_ids:
+        if self._with_types:
             inputs["token_type_ids"] = _packed((text.type_ids for text in texts), tokens)
-        return infer_request(self._entry.name, new_request_id(), inputs, self._parameters, (self._job.output,))
+        return infer_request(self._model, new_request_id(), inputs, parameters, (self._job.output,))
+
+    def _send_stop(self, request_id: str) -> None:
+        """Tells the engine that nobody waits for the request, which it then does not begin with."""
+        nothing = {"input_ids": np.zeros(1, np.int32), "sequence_lengths": np.ones(1, np.int32)}
+        message = infer_request(self._model, request_id, nothing, {STOP_PARAMETER: True})
+        task = asyncio.ensure_future(self._channel.infer(message))
+        self._stops.add(task)
+        task.add_done_callback(self._forget_stop)
+
+    def _forget_stop(self, task: asyncio.Task[InferReply]) -> None:
+        self._stops.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody needs to know; asking for it keeps asyncio quiet
 
 
 def _packed(sequences: Iterable[Sequence[int]], tokens: int) -> Array:

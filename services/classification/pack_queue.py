@@ -31,11 +31,15 @@ class EncoderInput(Protocol):
 
 @dataclass(frozen=True)
 class EncoderAnswer:
-    """Rows of each text, in order, and the longest wait and computation of a part of them, in microseconds."""
+    """Rows of each text, in order, and the longest wait and computation of a pack, in microseconds.
+
+    `first_queue_us` is the shortest wait: that pack waited for other calls only, not for packs of its own.
+    """
 
     rows: list[FloatArray]
     queue_us: int
     compute_us: int
+    first_queue_us: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,13 @@ class PackLimits:
 
 
 class _Call(WaitingTexts):
-    """One call: its texts, and the answers that have come."""
+    """One call: its texts, and the answers that have come. `deadline_s` is in the time of the event loop."""
 
-    def __init__(self, texts: Sequence[EncoderInput], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, texts: Sequence[EncoderInput], deadline_s: float | None) -> None:
         super().__init__([len(text) for text in texts])
+        loop = asyncio.get_running_loop()
         self.texts = texts
+        self.deadline_s = deadline_s
         self.done: asyncio.Future[EncoderAnswer] = loop.create_future()
         self._arrived_s = loop.time()
         self._answers: list[tuple[int, EncoderAnswer]] = []  # by the place of their first text
@@ -59,21 +65,23 @@ class _Call(WaitingTexts):
 
     def accept(self, places: range, answer: EncoderAnswer, sent_s: float) -> None:
         """Takes the answer for the texts at `places`, which were sent to Triton at `sent_s`."""
-        waited_us = round((sent_s - self._arrived_s) * 1e6)
-        part = EncoderAnswer(answer.rows, waited_us + answer.queue_us, answer.compute_us)
-        self._answers.append((places.start, part))
+        wait_us = round((sent_s - self._arrived_s) * 1e6) + answer.queue_us
+        self._answers.append((places.start, EncoderAnswer(answer.rows, wait_us, answer.compute_us, wait_us)))
         self._missing -= len(places)
-        if self._missing or self.done.done():
-            return
-        if len(self._answers) > 1:  # packs overtake each other
-            self._answers.sort(key=lambda first_and_part: first_and_part[0])
-            parts = [part for _, part in self._answers]
-            part = EncoderAnswer(
-                [row for part in parts for row in part.rows],
-                max(part.queue_us for part in parts),
-                max(part.compute_us for part in parts),
-            )
-        self.done.set_result(part)
+        if not self._missing and not self.done.done():
+            self.done.set_result(self._joined())
+
+    def _joined(self) -> EncoderAnswer:
+        if len(self._answers) == 1:
+            return self._answers[0][1]
+        self._answers.sort(key=lambda first_and_part: first_and_part[0])  # packs overtake each other
+        parts = [part for _, part in self._answers]
+        return EncoderAnswer(
+            rows=[row for part in parts for row in part.rows],
+            queue_us=max(part.queue_us for part in parts),
+            compute_us=max(part.compute_us for part in parts),
+            first_queue_us=min(part.queue_us for part in parts),
+        )
 
     def fail(self, error: Exception) -> None:
         """Ends the call."""
@@ -83,7 +91,8 @@ class _Call(WaitingTexts):
 
 
 _Parts = Sequence[tuple[_Call, range]]
-Compute = Callable[[Sequence[EncoderInput]], Awaitable[EncoderAnswer]]
+# Asks the engine for the rows of one pack, which has time until a deadline; cancelled when nobody waits for it.
+Compute = Callable[[Sequence[EncoderInput], float | None], Awaitable[EncoderAnswer]]
 
 
 class PackQueue:
@@ -95,26 +104,31 @@ class PackQueue:
     """
 
     def __init__(self, compute: Compute, limits: PackLimits) -> None:
-        """`compute` asks the engine for the rows of one pack; it is never cancelled."""
         self._compute = compute
         self._limits = limits
         self._waiting: list[_Call] = []
         self._in_flight: dict[asyncio.Task[None], _Parts] = {}
 
-    async def run(self, texts: Sequence[EncoderInput]) -> EncoderAnswer:
+    async def run(self, texts: Sequence[EncoderInput], deadline_s: float | None = None) -> EncoderAnswer:
         """Rows for each text, of which there is at least one, each of at least one token. Raises NaiadError.
 
-        A caller that is cancelled takes those of its texts along that were not sent yet.
+        A caller that is cancelled takes its texts along, except from packs that others wait for, too.
         """
-        call = _Call(texts, asyncio.get_running_loop())
+        call = _Call(texts, deadline_s)
         self._waiting.append(call)
         self._send()
         try:
             return await call.done
         except asyncio.CancelledError:
-            with contextlib.suppress(ValueError):
-                self._waiting.remove(call)
+            self._drop(call)
             raise
+
+    def _drop(self, call: _Call) -> None:
+        with contextlib.suppress(ValueError):
+            self._waiting.remove(call)
+        for task, parts in self._in_flight.items():
+            if all(other.done.done() for other, _ in parts):
+                task.cancel()
 
     def fail_all(self, error: NaiadError) -> None:
         """Ends all calls with `error`; what still comes for them is dropped."""
@@ -139,9 +153,8 @@ class PackQueue:
     async def _run_pack(self, parts: _Parts) -> None:
         sent_s = asyncio.get_running_loop().time()
         try:
-            answer = await self._compute(
-                [text for call, places in parts for text in call.texts[places.start : places.stop]]
-            )
+            texts = [text for call, places in parts for text in call.texts[places.start : places.stop]]
+            answer = await self._compute(texts, _latest_deadline_s(parts))
         except NaiadError as error:
             if error.reason is Reason.INVALID_FIELD and len(parts) > 1:
                 # Alone, each call answers for its own texts.
@@ -157,6 +170,12 @@ class PackQueue:
                 rows = answer.rows[first : first + len(places)]
                 call.accept(places, EncoderAnswer(rows, answer.queue_us, answer.compute_us), sent_s)
                 first += len(places)
+
+
+def _latest_deadline_s(parts: _Parts) -> float | None:
+    """Until when at least one of the calls waits; None for ever."""
+    deadlines_s = [call.deadline_s for call, _ in parts if call.deadline_s is not None]
+    return max(deadlines_s) if len(deadlines_s) == len(parts) else None
 
 
 def _fail(parts: _Parts, error: Exception) -> None:

@@ -39,13 +39,20 @@ class Engine:
     """Answers each text with its token, when it is told to; a text whose token is negative is not to its liking."""
 
     packs: list[list[int]] = field(default_factory=list)
+    deadlines_s: list[float | None] = field(default_factory=list)
+    stopped: list[list[int]] = field(default_factory=list)
     failure: Exception | None = None
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def compute(self, texts: Sequence[EncoderInput]) -> EncoderAnswer:
+    async def compute(self, texts: Sequence[EncoderInput], deadline_s: float | None) -> EncoderAnswer:
         tokens = [text.ids[0] for text in texts]
         self.packs.append(tokens)
-        await self.gate.wait()
+        self.deadlines_s.append(deadline_s)
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.stopped.append(tokens)
+            raise
         if self.failure is not None:
             raise self.failure
         if min(tokens) < 0:
@@ -178,6 +185,30 @@ async def test_a_caller_that_leaves_while_the_engine_works_does_not_hurt_those_b
     engine.gate.set()
     assert rows(await stays) == [3]
     assert leaves.cancelled()
+    assert engine.stopped == []
+
+
+async def test_a_pack_that_nobody_waits_for_any_more_is_stopped_and_the_next_one_sent() -> None:
+    engine = Engine()
+    queue = PackQueue(engine.compute, PackLimits(2, 1))
+    leaves, stays = (asyncio.create_task(queue.run([Text(token)] * 3)) for token in (1, 2))
+    await settle()
+    leaves.cancel()
+    await settle()
+    assert engine.stopped == [[1, 1]]
+    engine.gate.set()
+    assert rows(await stays) == [2, 2, 2]
+    assert engine.packs == [[1, 1], [2, 2], [2]]
+
+
+async def test_a_pack_has_time_until_the_latest_deadline_of_its_calls() -> None:
+    engine = Engine()
+    queue = PackQueue(engine.compute, PackLimits(2, 1))
+    deadlines_s = (7.0, 5.0, 9.0, 3.0, None)
+    calls = [asyncio.create_task(queue.run([Text(1)], deadline_s)) for deadline_s in deadlines_s]
+    engine.gate.set()
+    await asyncio.gather(*calls)
+    assert engine.deadlines_s == [7.0, 9.0, None]
 
 
 async def test_when_all_is_failed_waiting_calls_end_too_and_the_next_one_is_sent_at_once() -> None:
