@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -55,11 +56,10 @@ class _Call(WaitingTexts):
 
     def __init__(self, texts: Sequence[EncoderInput], deadline_s: float | None) -> None:
         super().__init__([len(text) for text in texts])
-        loop = asyncio.get_running_loop()
         self.texts = texts
         self.deadline_s = deadline_s
-        self.done: asyncio.Future[EncoderAnswer] = loop.create_future()
-        self._arrived_s = loop.time()
+        self.done: asyncio.Future[EncoderAnswer] = asyncio.get_running_loop().create_future()
+        self._arrived_s = time.monotonic()
         self._answers: list[tuple[int, EncoderAnswer]] = []  # by the place of their first text
         self._missing = len(texts)
 
@@ -151,7 +151,7 @@ class PackQueue:
         self._send()
 
     async def _run_pack(self, parts: _Parts) -> None:
-        sent_s = asyncio.get_running_loop().time()
+        sent_s = time.monotonic()
         try:
             texts = [text for call, places in parts for text in call.texts[places.start : places.stop]]
             answer = await self._compute(texts, _latest_deadline_s(parts))
