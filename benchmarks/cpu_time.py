@@ -35,17 +35,20 @@ class CpuTime:
         return (self.triton_s + self.services_s) / self.server_s if self.server_s else 0.0
 
 
-def cpu_time(supervisor_pid: int) -> CpuTime:
-    """What the processes under a supervisor, and this one, have used until now."""
+def cpu_time(supervisor_pid: int, service: str = "") -> CpuTime:
+    """What the processes under a supervisor, and this one, have used until now.
+
+    `services_s` is that of the one `service` ("classification"), or of all.
+    """
     engine_s = triton_s = services_s = 0.0
     for child in psutil.Process(supervisor_pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            threads = _thread_seconds(child.pid)
-            if "tritonserver" in Path(child.cmdline()[0]).name:
+            threads, command = _thread_seconds(child.pid), child.cmdline()
+            if "tritonserver" in Path(command[0]).name:
                 of_engine = sum(seconds for name, seconds in threads if name.startswith(ENGINE_THREAD_PREFIX))
                 engine_s += of_engine
                 triton_s += sum(seconds for _, seconds in threads) - of_engine
-            else:
+            elif not service or f"services.{service}" in command:
                 services_s += sum(seconds for _, seconds in threads)
     client = psutil.Process().cpu_times()
     return CpuTime(engine_s, triton_s, services_s, client.user + client.system)

@@ -7,7 +7,8 @@ import grpc
 from naiad.v1 import classification_pb2, classification_pb2_grpc
 
 from services.classification.bulk import BulkLimits
-from services.classification.encoder_client import EncoderClient, PackLimits
+from services.classification.encoder_client import EncoderClient
+from services.classification.pack_queue import PackLimits
 from services.classification.servicer import TASKS, ClassificationServicer
 from services.classification.text_batches import TextBatches
 from services.common.admission import Admission

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.classification.classify_logic import ClassifyOptions, Scored, score_readings, scored_bytes
-from services.classification.encoder_client import LOGITS, EncoderAnswer, EncoderJob
+from services.classification.encoder_client import LOGITS, EncoderJob
 from services.classification.long_texts import Reading, read_in_windows, read_whole
+from services.classification.pack_queue import EncoderAnswer
 from services.classification.text_batches import ITEM_BYTES, Item, TextBatches, check_length, run_noted, size_error
 from services.common.errors import NaiadError, Reason, invalid_field
 from services.common.text_models import TextModel

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from services.classification.encoder_client import EMBEDDINGS, HIDDEN_STATES, EncoderJob
 from services.classification.text_batches import ITEM_BYTES, TextBatches, Timings, check_items
-from services.classification.vectors import shape_vectors
+from services.classification.vectors import shape_rows
 from services.common.errors import NaiadError, invalid_field
 from services.common.registry import Task
 
@@ -67,8 +67,6 @@ class EmbedLogic:
             answer = await batches.run(entry, good, job)
             # What the checkpoint says of normalizing is about pooled vectors.
             normalize = options.normalize if options.normalize is not None else entry.normalize and not per_token
-            embedded = (
-                Embedded(shape_vectors(rows, dimensions, normalize), len(text))
-                for rows, text in zip(answer.rows, good, strict=True)
-            )
+            shaped = shape_rows(answer.rows, dimensions, normalize)
+            embedded = (Embedded(vectors, len(text)) for vectors, text in zip(shaped, good, strict=True))
             return tokenized.fill(embedded), tokenized.timings(answer)

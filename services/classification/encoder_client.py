@@ -1,40 +1,25 @@
-"""Sends packed texts to Triton and takes the answers apart (docs/contracts.md, section 3)."""
+"""Asks Triton for the rows of packed texts (docs/contracts.md, section 3)."""
 
 import asyncio
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from services.classification.packing import split_into_packs
+from services.classification.pack_queue import EncoderAnswer, EncoderInput, PackLimits, PackQueue
 from services.common.call import current_call, new_request_id
 from services.common.deadline import timeout_parameter
 from services.common.errors import NaiadError, Reason
-from services.common.infer_reply import InferReply
+from services.common.infer_reply import Array, InferReply, ParameterValue
 from services.common.registry import ModelEntry
-from services.common.triton_client import STOP_PARAMETER, TritonChannel, unavailable
+from services.common.triton_client import STOP_PARAMETER, unavailable
 from services.common.triton_messages import infer_request
 
-FloatArray = npt.NDArray[np.float32]
 LOGITS = "logits"
 EMBEDDINGS = "embeddings"
 HIDDEN_STATES = "hidden_states"
-
-
-class EncoderInput(Protocol):
-    """Tokens of one text, or of two that are read together. The lists may be made when they are asked for."""
-
-    @property
-    def ids(self) -> Sequence[int]:
-        """Token ids."""
-
-    @property
-    def type_ids(self) -> Sequence[int]:
-        """Which text of a pair each token belongs to, as the model wants it."""
-
-    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -55,101 +40,86 @@ class EncoderJob:
         return self.output == HIDDEN_STATES or self.token_logits
 
 
-@dataclass(frozen=True)
-class EncoderAnswer:
-    """Rows of each text, in order, and the longest wait and computation of a pack, in microseconds.
+class InferChannel(Protocol):
+    """The way to Triton."""
 
-    `first_queue_us` is the shortest wait: that pack waited for other calls only, not for packs of its own.
-    """
-
-    rows: list[FloatArray]
-    queue_us: int
-    compute_us: int
-    first_queue_us: int = 0
-
-
-@dataclass(frozen=True)
-class PackLimits:
-    """Most tokens in one request to Triton, and most such requests in flight for one call."""
-
-    max_pack_tokens: int
-    max_parallel_packs: int
+    async def infer(self, request: Any) -> InferReply:
+        """One ModelInfer. Raises NaiadError. A caller that is cancelled leaves the call itself running."""
 
 
 class EncoderClient:
     """Runs texts on encoder models."""
 
-    def __init__(self, channel: TritonChannel, limits: PackLimits) -> None:
+    def __init__(self, channel: InferChannel, limits: PackLimits) -> None:
         self._channel = channel
         self._limits = limits
-        self._stalled = asyncio.Event()
-        self._stops: set[asyncio.Task[InferReply]] = set()
+        self._queues: dict[tuple[str, bool, EncoderJob], PackQueue] = {}
 
     def fail_in_flight(self) -> None:
         """Ends all that waits for Triton with ENGINE_UNAVAILABLE: it has not answered for too long."""
-        self._stalled.set()
-        self._stalled = asyncio.Event()
+        for queue in self._queues.values():
+            queue.fail_all(unavailable())
 
     async def run(self, entry: ModelEntry, texts: Sequence[EncoderInput], job: EncoderJob) -> EncoderAnswer:
         """Rows for each text, each of which has at least one token. Raises NaiadError if any of it fails."""
-        packs = split_into_packs([len(text) for text in texts], self._limits.max_pack_tokens)
-        slots = asyncio.Semaphore(self._limits.max_parallel_packs)
+        if not texts:
+            return EncoderAnswer([], 0, 0)
+        return await self._queue(entry, job).run(texts, current_call().deadline_s)
 
-        async def run_pack(pack: range) -> EncoderAnswer:
-            async with slots:
-                return await self._run_pack(entry, [texts[index] for index in pack], job)
+    def _queue(self, entry: ModelEntry, job: EncoderJob) -> PackQueue:
+        key = (entry.name, entry.uses_token_type_ids, job)
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = PackQueue(_PackRun(self._channel, entry, job).run, self._limits)
+        return queue
 
+
+class _PackRun:
+    """Packs of one model and job: messages to Triton, and rows from its answers."""
+
+    def __init__(self, channel: InferChannel, entry: ModelEntry, job: EncoderJob) -> None:
+        self._channel = channel
+        self._model = entry.name
+        self._with_types = entry.uses_token_type_ids
+        self._job = job
+        self._pooling: Mapping[str, ParameterValue] = {"pooling": job.pooling} if job.pooling else {}
+        self._stops: set[asyncio.Task[InferReply]] = set()
+
+    async def run(self, texts: Sequence[EncoderInput], deadline_s: float | None) -> EncoderAnswer:
+        """Rows of each text. Raises NaiadError. When it is cancelled, the engine is told that nobody waits."""
+        lengths = [len(text) for text in texts]
+        request = self._request(texts, lengths, {**self._pooling, **timeout_parameter(deadline_s)})
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(run_pack(pack)) for pack in packs]
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        answers = [task.result() for task in tasks]
-        return EncoderAnswer(
-            rows=[row for answer in answers for row in answer.rows],
-            queue_us=max((answer.queue_us for answer in answers), default=0),
-            compute_us=max((answer.compute_us for answer in answers), default=0),
-            first_queue_us=min((answer.queue_us for answer in answers), default=0),
-        )
-
-    async def _run_pack(self, entry: ModelEntry, texts: Sequence[EncoderInput], job: EncoderJob) -> EncoderAnswer:
-        lengths = np.array([len(text) for text in texts], np.int32)
-        inputs = {"input_ids": _packed([text.ids for text in texts]), "sequence_lengths": lengths}
-        if entry.uses_token_type_ids:
-            inputs["token_type_ids"] = _packed([text.type_ids for text in texts])
-        parameters = dict(timeout_parameter(current_call().deadline_s))
-        if job.pooling:
-            parameters["pooling"] = job.pooling
-        reply = await self._infer(infer_request(entry.name, new_request_id(), inputs, parameters, (job.output,)))
-        tensor = reply.outputs.get(job.output)
-        expected = (int(lengths.sum()) if job.row_per_token else len(texts), job.width)
+            reply = await self._channel.infer(request)
+        except asyncio.CancelledError:
+            self._send_stop(request.id)
+            raise
+        tensor = reply.outputs.get(self._job.output)
+        expected = (sum(lengths) if self._job.row_per_token else len(texts), self._job.width)
         if tensor is None or tensor.shape != expected:
             found = "missing" if tensor is None else f"of shape {tensor.shape}"
-            raise NaiadError(Reason.INTERNAL, f"Triton's {job.output} is {found}, not of shape {expected}")
-        rows = np.split(tensor, np.cumsum(lengths)[:-1]) if job.row_per_token else np.split(tensor, len(texts))
+            raise NaiadError(Reason.INTERNAL, f"Triton's {self._job.output} is {found}, not of shape {expected}")
+        rows_of_each = lengths if self._job.row_per_token else [1] * len(texts)
+        ends = itertools.accumulate(rows_of_each)
+        rows = [tensor[end - count : end] for end, count in zip(ends, rows_of_each, strict=True)]
         return EncoderAnswer(rows, reply.int_parameter("queue_us"), reply.int_parameter("compute_us"))
 
-    async def _infer(self, request: Any) -> InferReply:
-        call = asyncio.ensure_future(self._channel.infer(request))
-        stalled = asyncio.create_task(self._stalled.wait())
-        try:
-            await asyncio.wait({call, stalled}, return_when=asyncio.FIRST_COMPLETED)
-            if not call.done():
-                raise unavailable()
-            return call.result()
-        except asyncio.CancelledError:
-            if not call.done():
-                self._send_stop(request)
-            raise
-        finally:
-            # Only our wait ends: the channel never cancels a call that Triton has.
-            call.cancel()
-            stalled.cancel()
+    def _request(
+        self, texts: Sequence[EncoderInput], lengths: Sequence[int], parameters: Mapping[str, ParameterValue]
+    ) -> Any:
+        tokens = sum(lengths)
+        inputs = {
+            "input_ids": _packed((text.ids for text in texts), tokens),
+            "sequence_lengths": np.array(lengths, np.int32),
+        }
+        if self._with_types:
+            inputs["token_type_ids"] = _packed((text.type_ids for text in texts), tokens)
+        return infer_request(self._model, new_request_id(), inputs, parameters, (self._job.output,))
 
-    def _send_stop(self, request: Any) -> None:
-        """Tells the engine that nobody waits for `request`, which it then does not begin with."""
+    def _send_stop(self, request_id: str) -> None:
+        """Tells the engine that nobody waits for the request, which it then does not begin with."""
         nothing = {"input_ids": np.zeros(1, np.int32), "sequence_lengths": np.ones(1, np.int32)}
-        message = infer_request(request.model_name, request.id, nothing, {STOP_PARAMETER: True})
+        message = infer_request(self._model, request_id, nothing, {STOP_PARAMETER: True})
         task = asyncio.ensure_future(self._channel.infer(message))
         self._stops.add(task)
         task.add_done_callback(self._forget_stop)
@@ -160,5 +130,5 @@ class EncoderClient:
             task.exception()  # nobody needs to know; asking for it keeps asyncio quiet
 
 
-def _packed(sequences: Sequence[Sequence[int]]) -> npt.NDArray[np.int32]:
-    return np.fromiter((token for sequence in sequences for token in sequence), np.int32)
+def _packed(sequences: Iterable[Sequence[int]], tokens: int) -> Array:
+    return np.fromiter(itertools.chain.from_iterable(sequences), np.int32, tokens)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from services.classification.encoder_client import EncoderInput
+from services.classification.pack_queue import EncoderInput
 from services.classification.window_inputs import WindowedText
 from services.common.tokenizer import Encoded
 

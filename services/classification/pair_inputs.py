@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from services.classification.encoder_client import LOGITS, EncoderAnswer, EncoderJob
+from services.classification.encoder_client import LOGITS, EncoderJob
+from services.classification.pack_queue import EncoderAnswer
 from services.classification.text_batches import TextBatches, Timings, size_error
 from services.common.errors import NaiadError, Reason, invalid_field
 from services.common.text_models import TextModel

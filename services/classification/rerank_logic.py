@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.classification.classify_logic import check_top_k
-from services.classification.encoder_client import EMBEDDINGS, EncoderAnswer, EncoderJob
+from services.classification.encoder_client import EMBEDDINGS, EncoderJob
+from services.classification.pack_queue import EncoderAnswer
 from services.classification.pair_inputs import PairInput, SharedTexts, run_pairs, tokenize_shared
 from services.classification.scores import activate, best_first
 from services.classification.text_batches import ITEM_BYTES, TextBatches, Timings, check_items, size_error

@@ -6,14 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from services.classification.encoder_client import (
-    EMBEDDINGS,
-    HIDDEN_STATES,
-    EncoderAnswer,
-    EncoderClient,
-    EncoderInput,
-    EncoderJob,
-)
+from services.classification.encoder_client import EMBEDDINGS, HIDDEN_STATES, EncoderClient, EncoderJob
+from services.classification.pack_queue import EncoderAnswer, EncoderInput
 from services.common.admission import Admission
 from services.common.call import current_call
 from services.common.deadline import RecentTimes

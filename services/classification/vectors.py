@@ -1,5 +1,8 @@
 """From the engine's vectors to the ones that were asked for."""
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,6 +19,15 @@ def shape_vectors(vectors: FloatArray, dimensions: int | None, normalize: bool) 
         return kept
     lengths = np.linalg.norm(kept.astype(np.float64), axis=1, keepdims=True)
     return (kept / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+
+
+def shape_rows(rows: Sequence[FloatArray], dimensions: int | None, normalize: bool) -> list[FloatArray]:
+    """`shape_vectors` of the rows of each text, computed together: a vector's own bits do not depend on that."""
+    if not rows:
+        return []
+    together = shape_vectors(np.concatenate(rows), dimensions, normalize)
+    ends = itertools.accumulate(map(len, rows))
+    return [together[end - len(of_text) : end] for end, of_text in zip(ends, rows, strict=True)]
 
 
 def cosines(first: FloatArray, second: FloatArray) -> FloatArray:

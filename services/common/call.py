@@ -1,8 +1,8 @@
 """The call that the current task serves. Set by the interceptor, read by servicers and logic; free of gRPC."""
 
+import os
 import re
 import time
-import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -77,7 +77,7 @@ def may_share_prefixes() -> bool:
 
 def new_request_id() -> str:
     """A request id that no other call has."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 def request_id_or_new(candidate: str | None) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 _SHOWN_PATH_PARTS = 3
 
+_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode  # json.dumps would make one each time
+
 
 class JsonFormatter(logging.Formatter):
     """Formats a record, and the dict in its `fields` attribute, as one line of JSON."""
@@ -25,7 +27,7 @@ class JsonFormatter(logging.Formatter):
             line.update(fields)
         if record.exc_info:
             line["traceback"] = describe_exception(record.exc_info[1])
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return _encode(line)
 
 
 def describe_exception(error: BaseException | None) -> list[str]:

@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.common import event_loop
 from services.common.door import Door
 from services.common.front_door import FrontDoor, FrontDoorError, open_front_door
 from services.common.health import HealthService
@@ -182,7 +183,7 @@ def run(settings_class: type[SettingsT], build: Callable[[SettingsT], ServiceApp
         async def main() -> None:
             await _serve(build(settings), settings, settings.port, settings.metrics_port)
 
-        asyncio.run(main())
+        event_loop.run(main())
     except (SettingsError, StartError) as error:
         print(f"naiad: {error}", file=sys.stderr)
         return 1

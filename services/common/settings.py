@@ -192,7 +192,7 @@ class ClassificationSettings(ClassificationLimitSettings, TritonSettings):
     max_parallel_packs: int = setting(
         4,
         "CLASSIFICATION_MAX_PARALLEL_PACKS",
-        doc="Most requests to Triton in flight for one call.",
+        doc="Most requests to Triton in flight for one model; meanwhile texts of further calls gather and go together.",
         minimum=1,
         maximum=1_000,
     )

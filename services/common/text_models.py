@@ -17,7 +17,7 @@ from services.common.errors import NaiadError, Reason, invalid_field
 from services.common.metrics import ServiceMetrics
 from services.common.model_scan.limits import MAX_CHAT_TEMPLATE_BYTES, MAX_TOKENIZER_BYTES
 from services.common.model_scan.reading import read_hashed
-from services.common.registry import ModelEntry, ModelRegistry, Task
+from services.common.registry import RESCAN_INTERVAL_S, ModelEntry, ModelRegistry, Task
 from services.common.settings import CommonSettings
 from services.common.tokenizer import TextTokenizer
 
@@ -45,8 +45,22 @@ class TextModel:
         return {name: self.tokenizer.token_text(token) for name, token in ids.items() if token is not None}
 
 
+@dataclass
+class _Loaded:
+    """A model, the times of the files that it was loaded from, and when and for which entry they were looked at."""
+
+    model: TextModel
+    stamp: tuple[int, ...]
+    entry: ModelEntry | None = None
+    checked_at_s: float = float("-inf")
+
+    def is_of(self, entry: ModelEntry, stamp: tuple[int, ...]) -> bool:
+        """Whether loading the entry now would give the same."""
+        return self.stamp == stamp and self.model.entry == entry
+
+
 class TextModels:
-    """Loads models of the registry on demand and keeps them until their files change."""
+    """Loads models of the registry on demand and keeps them until their files change, which it sees within seconds."""
 
     def __init__(self, registry: ModelRegistry, settings: CommonSettings, metrics: ServiceMetrics) -> None:
         self.registry = registry
@@ -56,7 +70,7 @@ class TextModels:
         self._inflight_bytes = 0
         self._released = asyncio.Event()
         self._renderer = ChatTemplateRenderer(settings.chat_template_timeout_ms)
-        self._loaded: dict[str, tuple[tuple[int, ...], TextModel]] = {}
+        self._loaded: dict[str, _Loaded] = {}
         self._broken: dict[str, tuple[tuple[int, ...], ModelEntry]] = {}
         self._load_lock = asyncio.Lock()
         self._wait_listener: Callable[[float], None] | None = None
@@ -85,17 +99,22 @@ class TextModels:
 
     def loaded(self) -> list[TextModel]:
         """Loaded models that are still in the repository, in alphabetical order."""
-        return [self._loaded[name][1] for name in self.registry.entries() if name in self._loaded]
+        return [self._loaded[name].model for name in self.registry.entries() if name in self._loaded]
 
     async def _load(self, entry: ModelEntry) -> TextModel:
-        stamp = _stamp(entry)
         loaded = self._loaded.get(entry.name)
-        if loaded is None or loaded[0] != stamp or loaded[1].entry != entry:
+        now_s = time.monotonic()
+        if loaded is not None and loaded.entry is entry and now_s - loaded.checked_at_s < RESCAN_INTERVAL_S:
+            return loaded.model
+        stamp = _stamp(entry)
+        if loaded is None or not loaded.is_of(entry, stamp):
             async with self._load_lock:
                 loaded = self._loaded.get(entry.name)
-                if loaded is None or loaded[0] != stamp or loaded[1].entry != entry:
-                    self._loaded[entry.name] = loaded = (stamp, await self._load_files(entry, stamp))
-        return loaded[1]
+                if loaded is None or not loaded.is_of(entry, stamp):
+                    loaded = _Loaded(await self._load_files(entry, stamp), stamp)
+                    self._loaded[entry.name] = loaded
+        loaded.entry, loaded.checked_at_s = entry, now_s
+        return loaded.model
 
     async def _load_files(self, entry: ModelEntry, stamp: tuple[int, ...]) -> TextModel:
         if self._broken.get(entry.name) == (stamp, entry):  # reading the same files again would end the same

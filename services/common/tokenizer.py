@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TypeVar
 
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding, Tokenizer, decoders
 
 from services.common.errors import invalid_field
 
@@ -12,6 +12,8 @@ REPLACEMENT = "\ufffd"
 # A token window that still ends in U+FFFD after this many tokens is not an unfinished character any more.
 MAX_HELD_TOKENS = 64
 CONTEXT_TOKENS = 8
+# So little text is read by the caller's thread: the library's own threads take longer to wake than to work on it.
+FEW_CHARACTERS = 1024
 MAX_CACHED_TOKENS = 1 << 16
 MASK_TOKENS = ("[MASK]", "<mask>")  # of BERT, DistilBERT, ELECTRA and ALBERT; of RoBERTa and XLM-R
 ItemT = TypeVar("ItemT")
@@ -27,6 +29,7 @@ class Encoded:
         """`kept` are the positions that are left after a cut, None when nothing was cut."""
         self._encoding = encoding
         self._kept = kept
+        self._length = len(encoding if kept is None else kept)
 
     @property
     def ids(self) -> list[int]:
@@ -64,7 +67,7 @@ class Encoded:
         return self._kept is not None
 
     def __len__(self) -> int:
-        return len(self._encoding) if self._kept is None else len(self._kept)
+        return self._length
 
     def _select(self, values: list[ItemT]) -> list[ItemT]:
         return values if self._kept is None else [values[i] for i in self._kept]
@@ -79,6 +82,8 @@ class TextTokenizer:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self.vocabulary_size = tokenizer.get_vocab_size(with_added_tokens=True)
+        # Whether the bytes of a text are those of its tokens, one after the other, whatever comes before them.
+        self.decodes_tokens_alone = isinstance(tokenizer.decoder, decoders.ByteLevel)
         # One token as text, special ones included; part of a character becomes U+FFFD.
         self.token_text = lru_cache(maxsize=MAX_CACHED_TOKENS)(self._token_text)
         special = {i: token.content for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
@@ -96,7 +101,11 @@ class TextTokenizer:
 
     def encode_ids(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Token ids of one text."""
-        ids: list[int] = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
+        if len(text) <= FEW_CHARACTERS:
+            encoding = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        else:
+            encoding = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0]
+        ids: list[int] = encoding.ids
         return ids
 
     def encode_plain(self, texts: Sequence[str]) -> list[list[int]]:
@@ -113,7 +122,10 @@ class TextTokenizer:
         self, texts: Sequence[str], add_special_tokens: bool = True, max_length: int | None = None
     ) -> list[Encoded]:
         """Tokens of each text, cut to `max_length` with the special tokens kept."""
-        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=add_special_tokens)
+        if sum(map(len, texts)) <= FEW_CHARACTERS:
+            encodings = [self._tokenizer.encode(text, add_special_tokens=add_special_tokens) for text in texts]
+        else:
+            encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=add_special_tokens)
         return [_encoded(encoding, max_length) for encoding in encodings]
 
     def encode_pairs(self, pairs: Sequence[tuple[str, str]], max_length: int | None = None) -> list[Encoded]:
@@ -178,9 +190,11 @@ class IncrementalDetokenizer:
         """`context_ids` come before the first token; their text is not part of the output."""
         self._tokenizer = tokenizer
         self._hidden_ids = tokenizer.special_ids if skip_special_tokens else frozenset()
-        self._context = [token for token in context_ids[-CONTEXT_TOKENS:] if token not in self._hidden_ids]
-        self._context_text = self._decode(self._context)
+        self._context: list[int] = []
+        self._context_text = ""
         self._held: list[int] = []
+        if not tokenizer.decodes_tokens_alone:
+            self._set_context([token for token in context_ids[-CONTEXT_TOKENS:] if token not in self._hidden_ids])
 
     def push(self, ids: Sequence[int]) -> str:
         """The text that the ids complete; may be empty."""
@@ -190,6 +204,10 @@ class IncrementalDetokenizer:
         """The text that one id completes; may be empty."""
         if token in self._hidden_ids:
             return ""
+        if self._tokenizer.decodes_tokens_alone and not self._held:
+            text = self._tokenizer.token_text(token)
+            if text and REPLACEMENT not in text:
+                return text
         self._held.append(token)
         text = self._new_text()
         unfinished = not text or text.endswith(REPLACEMENT)
@@ -200,10 +218,14 @@ class IncrementalDetokenizer:
         return self._take(self._new_text()) if self._held else ""
 
     def _take(self, text: str) -> str:
-        self._context = self._held
-        self._context_text = self._decode(self._context)
+        if not self._tokenizer.decodes_tokens_alone:
+            self._set_context(self._held)
         self._held = []
         return text
+
+    def _set_context(self, ids: list[int]) -> None:
+        self._context = ids
+        self._context_text = self._tokenizer.token_text(ids[0]) if len(ids) == 1 else self._decode(ids)
 
     def _new_text(self) -> str:
         text = self._decode(self._context + self._held)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from google.protobuf.duration_pb2 import Duration
 from google.rpc import status_pb2
 from naiad.v1 import classification_pb2 as pb
 
@@ -48,6 +49,11 @@ def fill_scored(result: pb.ClassifyResult, outcome: Scored | NaiadError) -> None
 
 def fill_timings(target: pb.EncoderTimings, timings: Timings) -> None:
     """Writes the timings into the message."""
-    target.tokenization.FromMicroseconds(timings.tokenization_us)
-    target.queue.FromMicroseconds(timings.queue_us)
-    target.compute.FromMicroseconds(timings.compute_us)
+    _fill_duration(target.tokenization, timings.tokenization_us)
+    _fill_duration(target.queue, timings.queue_us)
+    _fill_duration(target.compute, timings.compute_us)
+
+
+def _fill_duration(target: Duration, microseconds: int) -> None:
+    # FromMicroseconds checks and converts more than can happen here; there are three in every answer.
+    target.seconds, target.nanos = divmod(1_000 * microseconds, 1_000_000_000)

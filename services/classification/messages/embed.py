@@ -1,6 +1,7 @@
 """Messages of Embed."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from naiad.v1 import classification_pb2 as pb
 
@@ -9,6 +10,7 @@ from services.classification.messages.common import fill_timings, item_status, k
 from services.classification.text_batches import Timings
 from services.common.errors import NaiadError
 
+_FLOAT_BYTES = 4
 _POOLINGS: Mapping[int, str | None] = {
     pb.POOLING_UNSPECIFIED: None,
     pb.POOLING_MEAN: "mean",
@@ -37,7 +39,15 @@ def response(outcomes: Sequence[Embedded | NaiadError], timings: Timings) -> pb.
             result.error.CopyFrom(item_status(outcome))
             continue
         result.embedding.tokens = outcome.tokens
+        head = _values_head(outcome.vectors.shape[1])
         for vector in outcome.vectors:
-            result.embedding.vectors.add().values.extend(vector.tolist())
+            result.embedding.vectors.add().MergeFromString(head + vector.tobytes())
     fill_timings(message.timings, timings)
     return message
+
+
+@lru_cache(maxsize=256)
+def _values_head(dimensions: int) -> bytes:
+    """What comes before the floats of a Vector in its serialized form: so they need not become objects of Python."""
+    values = pb.Vector(values=(0.0,) * dimensions).SerializeToString()
+    return values[: len(values) - _FLOAT_BYTES * dimensions]

@@ -7,7 +7,8 @@ import pytest
 
 from services.classification.classify_logic import ClassifyLogic
 from services.classification.embed_logic import EmbedLogic
-from services.classification.encoder_client import EncoderClient, PackLimits
+from services.classification.encoder_client import EncoderClient
+from services.classification.pack_queue import PackLimits
 from services.classification.text_batches import TextBatches
 from services.common.admission import Admission, AdmissionOptions
 from services.common.metrics import ServiceMetrics
@@ -50,7 +51,7 @@ def make_logic(channel: FakeChannel, text_models: TextModels) -> MakeLogic:
         limits = PackLimits(bounds.get("max_pack_tokens", 64), bounds.get("max_parallel_packs", 2))
         options = AdmissionOptions(bounds.get("max_requests", 8), bounds.get("max_tokens", 1000), 250, 10_000)
         admission = Admission(options)
-        client = EncoderClient(channel, limits)  # type: ignore[arg-type]  # stands for a TritonChannel
+        client = EncoderClient(channel, limits)
         return Logic(TextBatches(text_models, client, admission, bounds.get("max_bytes", 1_000_000)), client)
 
     return make

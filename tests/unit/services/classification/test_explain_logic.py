@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from services.classification.encoder_client import EncoderClient, PackLimits
+from services.classification.encoder_client import EncoderClient
 from services.classification.explain_logic import OCCLUSION, SHAPLEY, ExplainLogic, ExplainOptions, Explanation
 from services.classification.messages.explain import response
+from services.classification.pack_queue import PackLimits
 from services.classification.text_batches import TextBatches, Timings
 from services.common.admission import Admission, AdmissionOptions
 from services.common.errors import NaiadError, Reason
@@ -88,7 +89,7 @@ def channel() -> WordsChannel:
 @pytest.fixture
 async def batches(channel: WordsChannel, tmp_path: Path) -> AsyncIterator[TextBatches]:
     loaded = TextModels(ModelRegistry(write_models(tmp_path)), ClassificationSettings(), ServiceMetrics())
-    client = EncoderClient(channel, PackLimits(200, 2))  # type: ignore[arg-type]  # stands for a TritonChannel
+    client = EncoderClient(channel, PackLimits(200, 2))
     yield TextBatches(loaded, client, Admission(AdmissionOptions(4, 100_000, 100, 100)), 1_000_000)
     await loaded.close()
 

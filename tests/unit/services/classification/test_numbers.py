@@ -1,26 +1,12 @@
 """Packing, activations, ranking and shaping of vectors."""
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.classification.packing import split_into_packs
 from services.classification.scores import activate, best_first
-from services.classification.vectors import shape_vectors
-
-
-@given(st.lists(st.integers(1, 50)), st.integers(1, 60))
-def test_packs_cover_all_texts_in_order_and_keep_the_bound(lengths: list[int], max_tokens: int) -> None:
-    packs = split_into_packs(lengths, max_tokens)
-    assert [index for pack in packs for index in pack] == list(range(len(lengths)))
-    for pack in packs:
-        assert len(pack) == 1 or sum(lengths[index] for index in pack) <= max_tokens
-    for pack, following in itertools.pairwise(packs):
-        # The next text did not fit any more.
-        assert sum(lengths[index] for index in pack) + lengths[following.start] > max_tokens
+from services.classification.vectors import shape_rows, shape_vectors
 
 
 def test_softmax_and_sigmoid_stay_finite_for_huge_logits() -> None:
@@ -48,3 +34,16 @@ def test_equal_scores_keep_the_order_of_the_labels() -> None:
 def test_a_vector_of_length_zero_stays_as_it_is() -> None:
     vectors = np.array([[0.0, 0.0], [3.0, 4.0]], np.float32)
     assert np.allclose(shape_vectors(vectors, None, normalize=True), [[0.0, 0.0], [0.6, 0.8]])
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=40), st.integers(1, 400), st.booleans())
+def test_a_texts_vectors_have_the_same_bits_in_any_company(counts: list[int], dimensions: int, normalize: bool) -> None:
+    random = np.random.default_rng(len(counts))
+    rows = [random.standard_normal((count, 384)).astype(np.float32) for count in counts]
+    together = shape_rows(rows, dimensions, normalize)
+    for of_text, shaped in zip(rows, together, strict=True):
+        assert shaped.tobytes() == shape_vectors(of_text, dimensions, normalize).tobytes()
+
+
+def test_no_texts_have_no_vectors() -> None:
+    assert shape_rows([], 3, normalize=True) == []

@@ -3,7 +3,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.errors import NaiadError
-from services.common.tokenizer import MAX_HELD_TOKENS, REPLACEMENT, IncrementalDetokenizer, TextTokenizer
+from services.common.tokenizer import (
+    FEW_CHARACTERS,
+    MAX_HELD_TOKENS,
+    REPLACEMENT,
+    IncrementalDetokenizer,
+    TextTokenizer,
+)
 from tests.support.small_models import bert_tokenizer, byte_fallback_tokenizer, byte_level_tokenizer
 
 BYTE_LEVEL = TextTokenizer(byte_level_tokenizer())
@@ -125,6 +131,22 @@ def test_pairs_are_cut_like_the_library_cuts_them(first: int, second: int, max_l
     expected = library.encode(*pair)
     (cut,) = BERT.encode_pairs([pair], max_length)
     assert (cut.ids, cut.type_ids) == (expected.ids, expected.type_ids)
+
+
+@pytest.mark.parametrize("tokenizer", [BYTE_LEVEL, BYTE_FALLBACK, BERT])
+@pytest.mark.parametrize("add_special_tokens", [True, False])
+def test_few_texts_are_read_like_many(tokenizer: TextTokenizer, add_special_tokens: bool) -> None:
+    texts = [*HARD_TEXTS, "", "hello films"]
+    filler = "a " * FEW_CHARACTERS
+    for few, many in zip(
+        (tokenizer.encode([text], add_special_tokens, max_length=6)[0] for text in texts),
+        tokenizer.encode([*texts, filler], add_special_tokens, max_length=6),
+        strict=False,
+    ):
+        for name in ("ids", "tokens", "offsets", "type_ids", "word_ids", "sequence_ids", "truncated"):
+            assert getattr(few, name) == getattr(many, name)
+    for text in (*texts, filler):
+        assert tokenizer.encode_ids(text, add_special_tokens) == tokenizer.encode([text], add_special_tokens)[0].ids
 
 
 def test_settings_of_the_training_are_dropped() -> None:
