@@ -17,6 +17,7 @@ from services.common.text_models import TextModels
 from services.common.triton_client import TritonChannel, TritonHealth, TritonStream, unavailable
 from services.generation.engine import LoadedModelsOnly
 from services.generation.logic import GenerationLogic
+from services.generation.safety.build import make_stage
 from services.generation.servicer import GenerationServicer
 
 SERVICE_NAME: str = generation_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name
@@ -34,7 +35,8 @@ def build(settings: GenerationSettings) -> ServiceApp:
     triton_metrics = TritonMetrics(metrics.registry)
     admission = Admission(admission_options(settings))
     engine = LoadedModelsOnly(stream, triton_health.model_ready)
-    logic = GenerationLogic(models, engine, admission, FrontendMetrics(metrics.registry))
+    safety = make_stage(settings, models, channel, metrics.registry)
+    logic = GenerationLogic(models, engine, admission, FrontendMetrics(metrics.registry), safety)
     servicer = GenerationServicer(logic, triton_health.model_ready, settings.write_stall_timeout_ms)
 
     def on_probe(up: bool) -> None:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.classification.packing import split_into_packs
-from services.classification.scores import activate, best_first
+from services.classification.scores import best_first
 from services.classification.vectors import shape_vectors
+from services.common.activation import activate
 
 
 @given(st.lists(st.integers(1, 50)), st.integers(1, 60))
