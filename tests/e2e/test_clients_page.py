@@ -1,4 +1,4 @@
-"""Every example of docs/clients.md works as it stands there, and prints what is shown; so does the policy of safety.md."""
+"""Every example of docs/clients.md works as it stands there; and the policy of docs/safety.md is one."""
 
 import json
 import re

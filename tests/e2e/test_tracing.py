@@ -19,7 +19,7 @@ SECRET = "wonderful"
 
 def test_one_trace_holds_the_calls_of_two_services_and_what_their_engines_did(tmp_path: Path) -> None:
     repository = repository_of([exact_chat(), demo_model("sentiment")], "tracing")
-    with otlp_receiver() as (receiver, endpoint):
+    with otlp_receiver() as (receiver, endpoint):  # noqa: SIM117 - the last spans come when the stack ends
         with running_stack(repository, tmp_path, NAIAD_OTLP_ENDPOINT=endpoint) as stack:
             with client.connect(stack.address("generation")) as generator:
                 request = generation_pb2.GenerateRequest(model="chat", text=SECRET)
