@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from services.classification.encoder_client import LOGITS, EncoderJob
 from services.classification.long_texts import Reading, mean_logits, read_in_windows, read_whole
 from services.classification.pack_queue import EncoderAnswer
-from services.classification.scores import activate, best_first
+from services.classification.scores import best_first
 from services.classification.text_batches import ITEM_BYTES, Item, TextBatches, Timings, check_items
 from services.classification.window_inputs import check_overlap
+from services.common.activation import activate
 from services.common.errors import NaiadError, invalid_field
 from services.common.registry import ModelEntry, Task
 from services.common.text_models import TextModel

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from services.classification.encoder_client import LOGITS, EncoderClient, EncoderJob
-from services.classification.scores import activate
 from services.classification.shapley import BoolArray, FloatArray
 from services.classification.window_inputs import WindowInput
 from services.classification.words import Word
+from services.common.activation import activate
 from services.common.registry import ModelEntry
 from services.common.tokenizer import Encoded
 

@@ -10,9 +10,10 @@ from services.classification.classify_logic import check_top_k
 from services.classification.encoder_client import EMBEDDINGS, EncoderJob
 from services.classification.pack_queue import EncoderAnswer
 from services.classification.pair_inputs import PairInput, SharedTexts, run_pairs, tokenize_shared
-from services.classification.scores import activate, best_first
+from services.classification.scores import best_first
 from services.classification.text_batches import ITEM_BYTES, TextBatches, Timings, check_items, size_error
 from services.classification.vectors import cosines
+from services.common.activation import activate
 from services.common.errors import NaiadError, Reason, invalid_field
 from services.common.registry import ModelEntry, Task
 from services.common.text_models import TextModel

@@ -11,9 +11,10 @@ from services.classification.classify_logic import Scored, scored_bytes
 from services.classification.encoder_client import EMBEDDINGS, EncoderJob
 from services.classification.label_vectors import LabelVectors
 from services.classification.pair_inputs import PairInput, SharedTexts, run_pairs, tokenize_shared
-from services.classification.scores import NliColumns, activate, best_first, entailment_scores
+from services.classification.scores import NliColumns, best_first, entailment_scores
 from services.classification.text_batches import TextBatches, Timings, check_items
 from services.classification.vectors import cosines
+from services.common.activation import activate
 from services.common.errors import NaiadError, Reason, Violations, invalid_field
 from services.common.registry import ModelEntry, Task
 from services.common.text_models import TextModel

@@ -19,6 +19,7 @@ from services.client.calls import CallDefaults, CheckedChannel, open_channel
 from services.client.errors import (
     CallError,
     CancelledError,
+    ContentBlockedError,
     DeadlineExceededError,
     InternalError,
     InvalidFieldError,
@@ -45,6 +46,7 @@ __all__ = [
     "CallError",
     "CancelledError",
     "Client",
+    "ContentBlockedError",
     "DeadlineExceededError",
     "InternalError",
     "InvalidFieldError",

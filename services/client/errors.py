@@ -72,6 +72,10 @@ class PermissionDeniedError(CallError):
     """The credentials do not permit this."""
 
 
+class ContentBlockedError(CallError):
+    """A safety rule refuses the prompt; `field_violations` says which part of it."""
+
+
 class InternalError(CallError):
     """A bug of the service; its log has more under `request_id`."""
 
@@ -87,6 +91,7 @@ _BY_REASON: dict[str, type[CallError]] = {
     Reason.CLIENT_CANCELLED: CancelledError,
     Reason.UNAUTHENTICATED: UnauthenticatedError,
     Reason.PERMISSION_DENIED: PermissionDeniedError,
+    Reason.CONTENT_BLOCKED: ContentBlockedError,
     Reason.INTERNAL: InternalError,
 }
 # What gRPC itself answers with; its other codes say too little for a class.

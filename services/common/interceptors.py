@@ -190,7 +190,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 raise
             except Exception as raised:
                 error = NaiadError(Reason.INTERNAL, type(raised).__qualname__)
-                _log.exception("unexpected error", extra={"fields": {"request_id": call.request_id}})
+                ids = {"request_id": call.request_id, "trace_id": call.trace.trace_id}
+                _log.exception("unexpected error", extra={"fields": ids})
             finally:
                 self._finish(call, error)
         return await _abort(context, error, call)

@@ -23,6 +23,7 @@ from services.common.overload_settings import (
     OverloadSettings,
     TokenizationLimitSettings,
 )
+from services.common.safety_settings import SafetySettings
 from services.common.setting import (
     ENV_PREFIX,
     METADATA_KEY,
@@ -125,7 +126,7 @@ class TokenizationSettings(TokenizationLimitSettings, CommonSettings):
 
 
 @dataclass(frozen=True)
-class GenerationSettings(GenerationLimitSettings, TritonSettings):
+class GenerationSettings(SafetySettings, GenerationLimitSettings, TritonSettings):
     """Settings of the generation service."""
 
     port: int = port_setting(50052, "GENERATION_PORT", "gRPC port; 0 picks a free one.")

@@ -31,6 +31,7 @@ STATUS_CODES: Mapping[Reason, grpc.StatusCode] = MappingProxyType(
         Reason.CLIENT_CANCELLED: grpc.StatusCode.CANCELLED,
         Reason.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
         Reason.PERMISSION_DENIED: grpc.StatusCode.PERMISSION_DENIED,
+        Reason.CONTENT_BLOCKED: grpc.StatusCode.INVALID_ARGUMENT,
         Reason.INTERNAL: grpc.StatusCode.INTERNAL,
     }
 )

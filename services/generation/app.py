@@ -21,6 +21,7 @@ from services.common.triton_health import TritonHealth
 from services.common.triton_tls import TritonTls
 from services.generation.engine import LoadedModelsOnly
 from services.generation.logic import GenerationLogic
+from services.generation.safety.build import make_stage
 from services.generation.servicer import GenerationServicer
 
 SERVICE_NAME: str = generation_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name
@@ -40,7 +41,8 @@ def build(settings: GenerationSettings) -> ServiceApp:
     admission = Admission(admission_options(settings))
     AdmissionMetrics(metrics.registry, admission)
     engine = LoadedModelsOnly(stream, triton_health.model_ready)
-    logic = GenerationLogic(models, engine, admission, FrontendMetrics(metrics.registry))
+    safety = make_stage(settings, models, channel, metrics.registry)
+    logic = GenerationLogic(models, engine, admission, FrontendMetrics(metrics.registry), safety)
     servicer = GenerationServicer(logic, triton_health.model_ready, settings.write_stall_timeout_ms)
 
     def on_probe(up: bool) -> None:

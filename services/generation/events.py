@@ -10,6 +10,7 @@ class FinishReason(StrEnum):
     STOP = "stop"
     LENGTH = "length"
     CANCELLED = "cancelled"
+    CONTENT_FILTER = "content_filter"
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,13 @@ class Delta:
 
 @dataclass(frozen=True)
 class Finished:
-    """Completion `index` ended; at most one of the two stops is set."""
+    """Completion `index` ended; at most one of the two stops is set. `safety_rules` are those that found something."""
 
     index: int
     reason: FinishReason
     stop_text: str | None = None
     stop_token_id: int | None = None
+    safety_rules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,3 +116,4 @@ class ScoreResult:
     total_logprob: float
     perplexity: float
     usage: Usage
+    timings: Timings

@@ -44,6 +44,7 @@ from services.generation.parameters import (
     engine_inputs,
     engine_parameters,
 )
+from services.generation.safety.stage import CompletionGuards, SafetyStage
 
 Validate = Callable[[ModelEntry], Generation]
 # Takes one event; the next one comes when it is done.
@@ -61,7 +62,16 @@ class PreparedPrompt:
 class GenerationLogic:
     """Generates with any decoder of the repository."""
 
-    def __init__(self, models: TextModels, engine: Engine, admission: Admission, metrics: FrontendMetrics) -> None:
+    def __init__(
+        self,
+        models: TextModels,
+        engine: Engine,
+        admission: Admission,
+        metrics: FrontendMetrics,
+        safety: SafetyStage | None = None,
+    ) -> None:
+        """Without `safety` neither prompts nor answers are checked."""
+        self.safety = safety
         self.models = models
         self.engine = engine
         self.admission = admission
@@ -149,6 +159,7 @@ class _Run:
         self._readers: list[CompletionReader] = []
         self._last_token_s: dict[int, float] = {}
         self._time_to_first_token_s = 0.0
+        self._guards: CompletionGuards | None = None  # check the answers, if a safety policy says so
 
     async def execute(self) -> None:
         """Emits Started, deltas, finisheds, summary."""
@@ -156,6 +167,10 @@ class _Run:
             model = await self._logic.models.get(self._model_name, Task.GENERATE)
             generation = self._validate(model.entry)
             self._logic.admission.reserve(_estimated_cost(generation, model.entry))
+            if self._logic.safety is not None:
+                safety = self._logic.safety.of_model(model.entry.name)
+                generation = await safety.checked(generation, model, self._call)
+                self._guards = safety.guards(generation.sampling.best_of, self._call)
             prompt = await self._logic.prepare(model, generation.prompt, model.entry.context_length_tokens)
             max_tokens = _max_tokens(generation, model.entry, len(prompt.ids))
             cost = len(prompt.ids) + max_tokens * generation.sampling.best_of
@@ -271,6 +286,8 @@ class _Run:
     async def _advance(self, request: EngineRequest, reader: CompletionReader, replies: list[InferReply]) -> None:
         before = reader.completion_tokens
         delta = reader.read(replies)
+        if self._guards is not None:
+            await self._guards.apply(reader, delta)
         if reader.completion_tokens > before:
             self._observe_tokens(reader.index, reader.completion_tokens - before)
         if reader.finished is not None and reader.last_reply is None:

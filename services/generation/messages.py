@@ -22,6 +22,7 @@ _REASONS = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
     FinishReason.CANCELLED: pb.FINISH_REASON_CANCELLED,
+    FinishReason.CONTENT_FILTER: pb.FINISH_REASON_CONTENT_FILTER,
 }
 
 
@@ -34,7 +35,10 @@ def stream_message(event: Event, request_id: str) -> pb.GenerateStreamResponse:
         return _delta_message(event)
     if isinstance(event, Finished):
         finished = pb.StreamFinished(
-            index=event.index, finish_reason=_REASONS[event.reason], stop_match=_stop_match(event)
+            index=event.index,
+            finish_reason=_REASONS[event.reason],
+            stop_match=_stop_match(event),
+            safety_rules=event.safety_rules,
         )
         return pb.GenerateStreamResponse(finished=finished)
     summary = pb.StreamSummary(usage=_usage(event.usage), timings=_timings(event.timings))
@@ -71,6 +75,7 @@ def score_message(result: ScoreResult) -> pb.ScoreResponse:
         total_logprob=result.total_logprob,
         perplexity=result.perplexity,
         usage=_usage(result.usage),
+        timings=_timings(result.timings),
     )
 
 
@@ -82,6 +87,7 @@ def _completion(completion: Completion) -> pb.Completion:
         finish_reason=_REASONS[completion.finished.reason],
         stop_match=_stop_match(completion.finished),
         logprobs=map(_position, completion.logprobs),
+        safety_rules=completion.finished.safety_rules,
     )
 
 

@@ -14,7 +14,7 @@ from services.common.infer_reply import InferReply, ParameterValue
 from services.common.registry import Task
 from services.common.text_models import TextModel
 from services.generation.completion import position_logprobs
-from services.generation.events import PositionLogprobs, ScoreResult, Usage
+from services.generation.events import PositionLogprobs, ScoreResult, Timings, Usage
 from services.generation.logic import GenerationLogic, PreparedPrompt
 from services.generation.parameters import Prompt
 
@@ -22,6 +22,8 @@ from services.generation.parameters import Prompt
 async def score(logic: GenerationLogic, model: TextModel, prompt: Prompt, top_logprobs: int, call: Call) -> ScoreResult:
     """Scores each token given those before it. Raises NaiadError."""
     with logic.admission.request():
+        if logic.safety is not None:
+            prompt = await logic.safety.of_model(model.entry.name).checked_prompt(prompt, model, call)
         prepared = await logic.prepare(model, prompt, model.entry.context_length_tokens)
         call.log_fields.update(prompt_tokens=len(prepared.ids))
         with logic.admission.cost(len(prepared.ids)):
@@ -51,11 +53,9 @@ async def _run(
         raise deadline_exceeded() from None
     finally:
         request.close()
-        last = replies[-1] if replies else None
-        phases_us = {} if last is None else {phase: last.int_parameter(f"{phase}_us") for phase in ("queue", "prefill")}
         attributes = {"gen_ai.usage.input_tokens": len(prepared.ids)}
         current_call().engine_runs.add(
-            EngineRun("score", model.entry.name, begun_s, time.monotonic(), phases_us, attributes)
+            EngineRun("score", model.entry.name, begun_s, time.monotonic(), _phases_us(replies), attributes)
         )
     return replies
 
@@ -75,7 +75,13 @@ def _result(model: TextModel, prepared: PreparedPrompt, top_logprobs: int, repli
             logprobs.append(position_logprobs(model.tokenizer, next(rows), top_ids, top_values))
     total = float(values.astype(np.float64).sum())
     cached = replies[-1].int_parameter("cached_prompt_tokens") if replies else 0
-    return ScoreResult(ids, logprobs, total, _perplexity(total, len(values)), Usage(len(ids), cached, 0))
+    timings = Timings(**{f"{phase}_us": duration_us for phase, duration_us in _phases_us(replies).items()})
+    return ScoreResult(ids, logprobs, total, _perplexity(total, len(values)), Usage(len(ids), cached, 0), timings)
+
+
+def _phases_us(replies: list[InferReply]) -> dict[str, int]:
+    """What the engine measured; empty when it did not come to the end."""
+    return {phase: replies[-1].int_parameter(f"{phase}_us") for phase in ("queue", "prefill")} if replies else {}
 
 
 def _perplexity(total_logprob: float, entries: int) -> float:

@@ -14,6 +14,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from services.common.metrics import FrontendMetrics, ServiceMetrics, TritonMetrics
+from services.generation.safety.metrics import SafetyMetrics
 
 ROOT = Path(__file__).resolve().parents[3]
 MONITORING = ROOT / "k8s" / "monitoring"
@@ -43,6 +44,7 @@ def service_metrics() -> dict[str, str]:
     others = CollectorRegistry()
     TritonMetrics(others)
     FrontendMetrics(others)
+    SafetyMetrics(others)
     families = [*service.registry.collect(), *others.collect()]
     return {family.name + ("_total" if family.type == "counter" else ""): family.type for family in families}
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.classification.scores import activate, best_first
+from services.classification.scores import best_first
 from services.classification.vectors import shape_rows, shape_vectors
+from services.common.activation import activate
 
 
 def test_softmax_and_sigmoid_stay_finite_for_huge_logits() -> None:
