@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from services.common.access_settings import AccessSettings
 from services.common.client_credentials import CredentialSettings
+from services.common.model_settings import ModelIntegritySettings
 from services.common.observability_settings import ObservabilitySettings
 from services.common.overload_settings import (
     ClassificationLimitSettings,
@@ -225,7 +226,7 @@ class ClassificationSettings(ClassificationLimitSettings, TritonSettings):
 
 
 @dataclass(frozen=True)
-class SupervisorSettings(CommonSettings):
+class SupervisorSettings(ModelIntegritySettings, CommonSettings):
     """Settings of `naiad serve`."""
 
     triton_server: str = setting(

@@ -42,6 +42,8 @@ def build(settings: GenerationSettings) -> ServiceApp:
         health.set_serving(up and stream.is_open)
         if up:
             stream.retry_now()
+        else:
+            stream.release()
 
     def add_servicer(server: grpc.aio.Server) -> None:
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(servicer, server)
