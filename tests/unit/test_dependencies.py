@@ -14,9 +14,9 @@ from packaging.version import Version
 REPOSITORY_ROOT = Path(__file__).parents[2]
 LOCKS = {
     "build": [],
-    "serve": ["signing", "otel"],
-    "export": ["export", "signing", "otel"],
-    "develop": ["export", "dev", "bench", "signing", "otel"],
+    "serve": ["otel"],
+    "export": ["export", "otel"],
+    "develop": ["export", "dev", "bench", "otel"],
 }
 # Which build of it fits differs from machine to machine: requirements/overrides.txt.
 NOT_LOCKED = {"torch"}
