@@ -11,11 +11,13 @@ from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey as PrivateKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey as PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from services.common.model_scan.errors import ModelScanError
 from services.common.model_scan.limits import CONFIG, MANIFEST, SIGNATURE
+
+PublicKey = Ed25519PublicKey
+PrivateKey = Ed25519PrivateKey
 
 _ALGORITHM = "ed25519"
 _MAX_KEY_BYTES = 16 * 1024
