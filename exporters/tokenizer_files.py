@@ -28,7 +28,8 @@ def write_tokenizer(tokenizer: Any, directory: Path) -> None:
     saved = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     saved.no_padding()
     saved.no_truncation()
-    saved.save(str(directory / TOKENIZER_FILE))
+    # Not with the library's own method, whose errors do not say that the disk is full.
+    (directory / TOKENIZER_FILE).write_text(saved.to_str(pretty=True), encoding="utf-8")
     reread = Tokenizer.from_file(str(directory / TOKENIZER_FILE))
     for sample in _SAMPLES:
         if reread.encode(sample).ids != tokenizer(sample)["input_ids"]:

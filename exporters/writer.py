@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from exporters.errors import ExportError
+from services.common.locked_folder import beside, locked_folder
 
 _PREFIX = ".staging-"
+_ASIDE_PREFIX = ".replaced-"
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -31,22 +32,21 @@ def refuse_existing(repository: Path, name: str, force: bool) -> None:
 
 @contextmanager
 def staging(repository: Path, name: str) -> Iterator[Path]:
-    """A new folder for the entry, on the repository's file system; it is gone afterwards unless it was published."""
+    """A new folder for the entry, on the repository's file system; it is gone afterwards unless it was published.
+
+    Raises ExportError when there is no room, or no permission, to write, there or in the body.
+    """
     try:
         repository.mkdir(parents=True, exist_ok=True)
-        parent = _staging_parent(repository)
-        _remove_leftovers(parent)
-        folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{name}-", dir=parent))
+        _finish_swaps(repository)
+        with locked_folder(beside(repository), _PREFIX, f"{name}-") as folder:
+            (folder / "1").mkdir()
+            yield folder
     except OSError as error:
-        raise ExportError(f"cannot write to {repository}: {error.strerror}") from error
-    lock = _lock(folder)
-    try:
-        (folder / "1").mkdir()
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+        if error.errno not in _DISK_ERRORS:
+            raise
+        where = error.filename or repository
+        raise ExportError(f"cannot write to {where}: {error.strerror}; the repository is as it was") from error
 
 
 def publish(folder: Path, repository: Path, name: str, force: bool) -> None:
@@ -67,32 +67,6 @@ def publish(folder: Path, repository: Path, name: str, force: bool) -> None:
     _sync(folder.parent)
 
 
-def _staging_parent(repository: Path) -> Path:
-    """Beside the repository, out of the server's sight, unless that is another file system or not ours to write."""
-    parent = repository.resolve().parent
-    if os.access(parent, os.W_OK) and parent.stat().st_dev == repository.stat().st_dev:
-        return parent
-    return repository
-
-
-def _lock(folder: Path) -> int | None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _remove_leftovers(parent: Path) -> None:
-    for folder in parent.glob(f"{_PREFIX}*"):
-        lock = _lock(folder)
-        if lock is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
-
-
 def _exchange(first: Path, second: Path) -> None:
     """Swaps two folders; where the file system cannot do it in one step, in the fewest."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -102,10 +76,21 @@ def _exchange(first: Path, second: Path) -> None:
     code = ctypes.get_errno()
     if code not in (errno.EINVAL, errno.ENOSYS, errno.EXDEV, errno.ENOTSUP):
         raise OSError(code, os.strerror(code), str(second))
-    aside = first.with_name(f"{first.name}.old")
+    # Somebody who is killed between the next two lines leaves no entry, but `_finish_swaps` finds the old one.
+    aside = beside(second.parent) / f"{_ASIDE_PREFIX}{second.name}"
     second.rename(aside)
     first.rename(second)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _finish_swaps(repository: Path) -> None:
+    """Puts back entries of which a swap in two steps was interrupted after the first."""
+    for aside in beside(repository).glob(f"{_ASIDE_PREFIX}*"):
+        entry = repository / aside.name.removeprefix(_ASIDE_PREFIX)
+        if entry.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.rename(entry)
 
 
 def _sync_tree(folder: Path) -> None:

@@ -13,9 +13,10 @@ RUN cmake -S /source/core -B /build -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_
  && cmake --build /build --target triton_naiad \
  && install -D "$(find /build -name libtriton_naiad.so)" /out/backends/naiad/libtriton_naiad.so
 # The wheel carries the library that the backend loads; nothing else of it is kept.
-COPY constraints.txt /source/constraints.txt
-RUN pip download --no-cache-dir --no-deps --only-binary :all: --python-version 3.11 --dest /wheel \
-      "$(grep '^onnxruntime==' /source/constraints.txt)" \
+COPY requirements/serve.lock /source/serve.lock
+RUN awk '/^onnxruntime==/ {found = 1} found {print} found && !/\\$/ {exit}' /source/serve.lock > /source/onnxruntime.lock \
+ && pip download --no-cache-dir --no-deps --require-hashes --only-binary :all: --python-version 3.11 --dest /wheel \
+      -r /source/onnxruntime.lock \
  && python3 -m zipfile -e /wheel/onnxruntime-*.whl /wheel/unpacked \
  && install -D /wheel/unpacked/onnxruntime/capi/libonnxruntime.so.* /out/lib/libonnxruntime.so
 

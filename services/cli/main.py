@@ -8,7 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
-from services.cli import arguments, classify_arguments, exit_codes, reading_arguments, token_arguments
+from services.cli import (
+    arguments,
+    classify_arguments,
+    exit_codes,
+    model_arguments,
+    reading_arguments,
+    token_arguments,
+)
 
 DESCRIPTION = "Serves BERT and GPT models over gRPC, and calls them."
 
@@ -39,6 +46,13 @@ COMMANDS = {
         "start Triton and the services, and keep them running", arguments.add_serve, "services.cli.commands.serve"
     ),
     "export": Command("turn a checkpoint into a model that can be served", _add_export, "services.cli.commands.export"),
+    "verify": Command(
+        "check models on the disk, and their signatures", model_arguments.add_verify, "services.cli.commands.verify"
+    ),
+    "sign": Command("sign models on the disk", model_arguments.add_sign, "services.cli.commands.sign"),
+    "reload": Command(
+        "let a running `naiad serve` take up changed models", model_arguments.add_reload, "services.cli.commands.reload"
+    ),
     "models": Command("list the models that are served", arguments.add_models, "services.cli.commands.models"),
     "generate": Command(
         "continue a text or answer a message", arguments.add_generate, "services.cli.commands.generate"

@@ -16,6 +16,7 @@ from services.common.access_settings import AccessSettings
 from services.common.canary import CanarySettings
 from services.common.client_credentials import CredentialSettings
 from services.common.lifecycle import LifecycleSettings
+from services.common.model_settings import ModelIntegritySettings
 from services.common.observability_settings import ObservabilitySettings
 from services.common.overload_settings import (
     ClassificationLimitSettings,
@@ -222,7 +223,7 @@ class ClassificationSettings(ClassificationLimitSettings, TritonSettings):
 
 
 @dataclass(frozen=True)
-class SupervisorSettings(TritonServerTlsSettings, TritonTlsSettings, CommonSettings):
+class SupervisorSettings(ModelIntegritySettings, TritonServerTlsSettings, TritonTlsSettings, CommonSettings):
     """Settings of `naiad serve`."""
 
     triton_server: str = setting(

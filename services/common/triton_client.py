@@ -128,6 +128,12 @@ class TritonStream:
         """Ends the wait before the next attempt to open the stream; to be called when Triton was seen alive."""
         self._retry_now.set()
 
+    def release(self) -> None:
+        """Ends the stream unless requests live on it; it is opened again. A Triton that is to end waits for streams."""
+        if self._outbox is not None and not self._live:
+            self._outbox.put_nowait(None)
+            self._outbox = None
+
     @property
     def is_open(self) -> bool:
         """Whether requests can be sent; a stream that has just been opened may still turn out to be broken."""

@@ -53,6 +53,8 @@ def build(settings: GenerationSettings) -> ServiceApp:
         )
         if up:
             stream.retry_now()
+        else:
+            stream.release()
 
     def add_servicer(server: grpc.aio.Server) -> None:
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(servicer, server)

@@ -25,6 +25,31 @@ class Member:
     start_timeout_s: float = 60.0
 
 
+class Replacement:
+    """A member that is to be stopped and started anew. `result` is None, or why the first start failed."""
+
+    def __init__(self, before_start: Callable[[], None], undo: Callable[[], None]) -> None:
+        self._undo: Callable[[], None] | None = undo
+        self._problem: str | None = None
+        self.before_start: Callable[[], None] | None = before_start
+        self.result: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+
+    def begin(self) -> None:
+        """The old process has ended, and the new one is about to be started."""
+        if self.before_start is not None:
+            self.before_start()
+            self.before_start = None
+
+    def started(self, problem: str | None) -> None:
+        """Notes how a start went. After a failure the change is undone, and the next start counts."""
+        if problem and self._undo is not None:
+            self._problem = problem
+            self._undo()
+            self._undo = None
+        if problem is None and not self.result.done():
+            self.result.set_result(self._problem)
+
+
 @dataclass
 class Supervisor:
     """Runs stages of members: each starts when the one before is ready, and stops when the one behind has stopped.
@@ -39,6 +64,8 @@ class Supervisor:
 
     def __post_init__(self) -> None:
         self._children: dict[str, ChildProcess] = {}
+        self._replacements: dict[str, Replacement] = {}
+        self._all_ready = False
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -59,6 +86,8 @@ class Supervisor:
         finally:
             # Nothing is restarted from here on: who ends now was asked to.
             await _cancel(work, stop)
+            for replacement in self._replacements.values():
+                replacement.result.cancel()
             await self._stop_all()
             for number in STOP_SIGNALS:
                 loop.remove_signal_handler(number)
@@ -76,8 +105,25 @@ class Supervisor:
         for stage in self.stages:
             await self._start_stage(stage, started)
             started.extend(stage)
+        self._all_ready = True
         self.on_ready()
         await _run_all(self._keep_alive(member) for member in started)
+
+    async def replace(self, name: str, before_start: Callable[[], None], undo: Callable[[], None]) -> str | None:
+        """Stops a member and starts it anew: what it finds then is put in place by `before_start`.
+
+        None when it works; else why it did not, after `undo` was called and the member works as before. Raises
+        StartError when the member is not running, or already being replaced.
+        """
+        child = self._children.get(name)
+        if not self._all_ready or name in self._replacements or child is None or not child.is_running:
+            raise StartError(f"{name} is being started already")
+        replacement = self._replacements[name] = Replacement(before_start, undo)
+        try:
+            await self._stop_child(child)
+            return await replacement.result
+        finally:
+            self._replacements.pop(name, None)
 
     async def _start_stage(self, stage: Sequence[Member], started: Sequence[Member]) -> None:
         """Starts a stage; StartError when one of it does not start, or one of an earlier stage dies meanwhile."""
@@ -106,15 +152,24 @@ class Supervisor:
         history = RestartHistory(self.policy)
         problem = await self._wait_for_death(member)
         while True:
-            delay_s = history.record_death()
-            self._show_log(member)
-            if delay_s is None:
-                often = f"{self.policy.most_deaths} times within {self.policy.window_s:g} s"
-                raise StartError(f"{name} died {often}, at last with {problem}; its log is {member.spec.log_path}")
-            self.reporter.progress(f"{name} died ({problem}); starting it again in {delay_s:.1f} s")
-            await asyncio.sleep(delay_s)
+            replacement = self._replacements.get(name)
+            if replacement is not None and replacement.before_start is not None:
+                replacement.begin()
+            else:
+                await self._wait_after_death(member, problem, history.record_death())
             start_problem = await self._start_and_wait_ready(member)
+            if replacement is not None:
+                replacement.started(start_problem)
             problem = start_problem or await self._wait_for_death(member)
+
+    async def _wait_after_death(self, member: Member, problem: str, delay_s: float | None) -> None:
+        name = member.spec.name
+        self._show_log(member)
+        if delay_s is None:
+            often = f"{self.policy.most_deaths} times within {self.policy.window_s:g} s"
+            raise StartError(f"{name} died {often}, at last with {problem}; its log is {member.spec.log_path}")
+        self.reporter.progress(f"{name} died ({problem}); starting it again in {delay_s:.1f} s")
+        await asyncio.sleep(delay_s)
 
     async def _start_and_wait_ready(self, member: Member) -> str | None:
         """Starts the child; None once it is ready, else what went wrong (it has ended then)."""

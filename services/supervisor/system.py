@@ -84,6 +84,14 @@ class System:
         self.triton_options.check()
         ports.check_free([use for endpoint in (self.triton, *self.services) for use in endpoint.port_uses()])
 
+    def serving(self, models: Path) -> "System":
+        """The same system with its models at `models`."""
+        return dataclasses.replace(
+            self,
+            triton_options=dataclasses.replace(self.triton_options, model_repository=models),
+            environment=dict(self.environment) | {"NAIAD_MODEL_REPOSITORY": str(models)},
+        )
+
     def begin_logs(self) -> None:
         """Empties the logs of an earlier start. Raises StartError when they cannot be written."""
         try:
@@ -102,9 +110,10 @@ class System:
 
     def _triton_member(self, reporter: Reporter) -> Member:
         log_path = self._log_path("triton")
-        models = self.triton_options.models()
 
         async def wait_ready() -> None:
+            # Asked at each start: a reload may have brought other models.
+            models = self.triton_options.models()
             await readiness.wait_until_models_ready(
                 self.triton.address, models, readiness.LoadProgress(log_path, reporter), self.triton_tls
             )

@@ -43,12 +43,12 @@ def entry_names(repository: Path) -> list[str]:
     return [name for name in names if not name.startswith(".") and (repository / name).is_dir()]
 
 
-def scan_entry(directory: Path, public_key: PublicKey | None = None) -> ScannedEntry:
+def scan_entry(directory: Path, public_key: PublicKey | None = None, name: str | None = None) -> ScannedEntry:
     """Scans one entry; reads every byte of it once. Raises ModelScanError that names the file and the cause.
 
-    An error's file begins with the entry's name.
+    `name`: the entry's, if its folder still has another. An error's file begins with it.
     """
-    name = directory.name
+    name = directory.name if name is None else name
     try:
         if not NAME.fullmatch(name):
             raise ModelScanError("", "its name is not letters, digits, _ and -")

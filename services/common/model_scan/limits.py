@@ -14,7 +14,6 @@ MAX_TOKENIZER_BYTES = 128 * MIB
 MAX_CHAT_TEMPLATE_BYTES = 256 * KIB
 MAX_GRAPH_BYTES = 2 * GIB  # of protobuf itself
 MAX_GRAPH_DATA_BYTES = 1024 * GIB
-MAX_ENTRIES = 1024
 
 # Key in the manifest's `files` -> (path, largest size in bytes).
 LISTED_FILES: dict[str, tuple[str, int]] = {

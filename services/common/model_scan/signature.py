@@ -1,7 +1,4 @@
-"""Signatures of entries: Ed25519 over the manifest, which has the hash of every other file, and config.pbtxt.
-
-The package cryptography is needed only where a key is set: `pip install 'naiad[signing]'`.
-"""
+"""Signatures of entries: Ed25519 over the manifest, which has the hash of every other file, and config.pbtxt."""
 
 from __future__ import annotations
 
@@ -10,27 +7,20 @@ import binascii
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from services.common.model_scan.errors import ModelScanError
 from services.common.model_scan.limits import CONFIG, MANIFEST, SIGNATURE
 
+PublicKey = Ed25519PublicKey
+PrivateKey = Ed25519PrivateKey
+
 _ALGORITHM = "ed25519"
 _MAX_KEY_BYTES = 16 * 1024
-
-
-class PublicKey(Protocol):
-    """What cryptography's Ed25519PublicKey can do."""
-
-    def verify(self, signature: bytes, data: bytes) -> None:
-        """Raises cryptography's InvalidSignature."""
-
-
-class PrivateKey(Protocol):
-    """What cryptography's Ed25519PrivateKey can do."""
-
-    def sign(self, data: bytes) -> bytes:
-        """The signature."""
 
 
 class KeyFileError(ValueError):
@@ -39,32 +29,27 @@ class KeyFileError(ValueError):
 
 def load_public_key(path: Path) -> PublicKey:
     """An Ed25519 public key in PEM. Raises KeyFileError."""
-    serialization, ed25519 = _cryptography()
     key = _load(path, "public", serialization.load_pem_public_key)
-    if not isinstance(key, ed25519.Ed25519PublicKey):
+    if not isinstance(key, PublicKey):
         raise KeyFileError(f"{path} is no Ed25519 public key")
-    checked: PublicKey = key
-    return checked
+    return key
 
 
 def load_private_key(path: Path) -> PrivateKey:
     """An Ed25519 private key in PEM without a password. Raises KeyFileError."""
-    serialization, ed25519 = _cryptography()
     key = _load(path, "private", lambda content: serialization.load_pem_private_key(content, password=None))
-    if not isinstance(key, ed25519.Ed25519PrivateKey):
+    if not isinstance(key, PrivateKey):
         raise KeyFileError(f"{path} is no Ed25519 private key")
-    checked: PrivateKey = key
-    return checked
+    return key
 
 
 def make_key_pair() -> tuple[bytes, bytes]:
     """A new private key and its public key, both in PEM."""
-    serialization, ed25519 = _cryptography()
-    private = ed25519.Ed25519PrivateKey.generate()
-    private_pem: bytes = private.private_bytes(
+    private = PrivateKey.generate()
+    private_pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    public_pem: bytes = private.public_key().public_bytes(
+    public_pem = private.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     return private_pem, public_pem
@@ -78,8 +63,6 @@ def make_signature(manifest: bytes, config: bytes, name: str, key: PrivateKey) -
 
 def check_signature(content: bytes, manifest: bytes, config: bytes, name: str, key: PublicKey) -> None:
     """Raises ModelScanError unless `content` is the signature of these files with the private part of `key`."""
-    from cryptography.exceptions import InvalidSignature
-
     try:
         document = json.loads(content.decode("utf-8"))
         if document["format_version"] != 1 or document["algorithm"] != _ALGORITHM:
@@ -100,15 +83,6 @@ def _statement(manifest: bytes, config: bytes, name: str) -> bytes:
         f"{file} {hashlib.sha256(content).hexdigest()}" for file, content in ((MANIFEST, manifest), (CONFIG, config))
     ]
     return "\n".join(["naiad model entry v1", name, *hashes, ""]).encode()
-
-
-def _cryptography() -> tuple[Any, Any]:
-    try:
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric import ed25519
-    except ModuleNotFoundError:
-        raise KeyFileError("signatures need the package cryptography: pip install 'naiad[signing]'") from None
-    return serialization, ed25519
 
 
 def _load(path: Path, kind: str, load: Any) -> Any:

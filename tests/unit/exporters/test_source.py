@@ -66,6 +66,10 @@ def test_truncated_safetensors_are_refused(checkpoint: Path, kept_bytes: int) ->
             lambda d: (d / "model.safetensors.index.json").write_text('{"weight_map": {"a": "part-2.safetensors"}}'),
             "lacks part-2.safetensors",
         ),
+        (
+            lambda d: (d / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../other.safetensors"}}'),
+            "names weights outside of its folder",
+        ),
     ],
 )
 def test_what_is_no_checkpoint_says_why(checkpoint: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]  # a lambda

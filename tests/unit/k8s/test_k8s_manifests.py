@@ -48,9 +48,18 @@ def pods(manifests: list[Manifest]) -> dict[str, Manifest]:
 def containers(manifests: list[Manifest]) -> dict[str, Manifest]:
     found = {}
     for name, pod in pods(manifests).items():
-        assert "initContainers" not in pod["spec"], f"{name}: extend these checks to init containers"
         (found[name],) = pod["spec"]["containers"]
     return found
+
+
+def all_containers(manifests: list[Manifest]) -> dict[str, Manifest]:
+    """Those that run, and those that run before them, named POD/CONTAINER."""
+    before = {
+        f"{name}/{container['name']}": container
+        for name, pod in pods(manifests).items()
+        for container in pod["spec"].get("initContainers", [])
+    }
+    return containers(manifests) | before
 
 
 def settings_of(manifests: list[Manifest]) -> dict[str, str]:
@@ -114,7 +123,7 @@ def test_pods_keep_the_restricted_pod_security_standard(render: Render, folder: 
         assert not {"hostNetwork", "hostPID", "hostIPC"} & pod["spec"].keys(), name
         allowed_volumes = {"name", "persistentVolumeClaim", "emptyDir", "secret"}
         assert all(volume.keys() <= allowed_volumes for volume in pod["spec"]["volumes"]), name
-    for name, container in containers(manifests).items():
+    for name, container in all_containers(manifests).items():
         context = container["securityContext"]
         assert context["allowPrivilegeEscalation"] is False, name
         assert context["capabilities"] == {"drop": ["ALL"]}, name
@@ -136,7 +145,7 @@ def test_no_pod_gets_a_token_or_the_clusters_variables(render: Render, folder: s
 @each_kustomization
 def test_models_are_mounted_read_only(render: Render, folder: str) -> None:
     manifests = render(folder)
-    for name, container in containers(manifests).items():
+    for name, container in all_containers(manifests).items():
         (mount,) = (mount for mount in container["volumeMounts"] if mount["name"] == "models")
         assert mount["readOnly"] is True, name
         assert mount["mountPath"] == settings_of(manifests)["NAIAD_MODEL_REPOSITORY"], name
@@ -145,8 +154,17 @@ def test_models_are_mounted_read_only(render: Render, folder: str) -> None:
 
 
 @each_kustomization
+def test_models_are_checked_before_triton_opens_them(render: Render, folder: str) -> None:
+    manifests = render(folder)
+    (check,) = pods(manifests)["naiad-triton"]["spec"]["initContainers"]
+    assert check["image"] == containers(manifests)["naiad-generation"]["image"]
+    assert check["args"] == ["naiad", "verify"]
+    assert check["envFrom"] == containers(manifests)["naiad-generation"]["envFrom"]
+
+
+@each_kustomization
 def test_containers_have_memory_limits_and_requests(render: Render, folder: str) -> None:
-    for name, container in containers(render(folder)).items():
+    for name, container in all_containers(render(folder)).items():
         assert {"cpu", "memory"} <= container["resources"]["requests"].keys(), name
         assert "memory" in container["resources"]["limits"], name
 
