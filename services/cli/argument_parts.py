@@ -71,6 +71,11 @@ def _add_credentials(group: argparse._ActionsContainer) -> None:
 def add_call_options(group: argparse._ActionsContainer) -> None:
     """`--timeout`, and who calls."""
     _add_credentials(group)
+    add_timeout(group)
+
+
+def add_timeout(group: argparse._ActionsContainer) -> None:
+    """`--timeout`."""
     group.add_argument(
         "--timeout",
         type=positive_float,
