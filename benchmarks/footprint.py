@@ -131,16 +131,16 @@ def _time_loads(server: TritonServer, model: str, count: int) -> list[float]:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         for _ in range(count):
             begin = time.perf_counter()
-            stub.RepositoryModelLoad(service_pb2.RepositoryModelLoadRequest(model_name=model))
+            stub.RepositoryModelLoad(service_pb2.RepositoryModelLoadRequest(model_name=model), metadata=server.key)
             times.append(time.perf_counter() - begin)
-            stub.RepositoryModelUnload(service_pb2.RepositoryModelUnloadRequest(model_name=model))
-            while _state(stub, model) != "UNAVAILABLE":  # The answer comes before the model is gone.
+            stub.RepositoryModelUnload(service_pb2.RepositoryModelUnloadRequest(model_name=model), metadata=server.key)
+            while _state(server, stub, model) != "UNAVAILABLE":  # The answer comes before the model is gone.
                 time.sleep(0.01)
     return times
 
 
-def _state(stub: service_pb2_grpc.GRPCInferenceServiceStub, model: str) -> str:
-    index = stub.RepositoryIndex(service_pb2.RepositoryIndexRequest()).models
+def _state(server: TritonServer, stub: service_pb2_grpc.GRPCInferenceServiceStub, model: str) -> str:
+    index = stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(), metadata=server.key).models
     return next(str(one.state) for one in index if one.name == model)
 
 

@@ -195,17 +195,16 @@ class TenantShares:
         active_since_s = self.clock() - ACTIVE_S
         others = [other for other in self._uses.values() if other is not use]
         active = [other for other in others if other.requests or other.last_seen_s >= active_since_s]
+        available = wanted.capacity if len(active) == len(others) else (1 - IDLE_RESERVE) * wanted.capacity
         held = wanted.held_by(use) - wanted.held
-        per_weight = wanted.capacity / (use.tenant.weight + sum(other.tenant.weight for other in active))
+        per_weight = available / (use.tenant.weight + sum(other.tenant.weight for other in active))
         if held + wanted.amount <= use.tenant.weight * per_weight:
             return True
-        free = wanted.capacity - held - sum(map(wanted.held_by, others))
-        if held == 0 and wanted.amount <= free:
+        in_flight = held + sum(map(wanted.held_by, others))
+        if held == 0 and wanted.amount <= wanted.capacity - in_flight:
             return True  # else a request larger than the share would never be served
         kept = sum(max(0.0, other.tenant.weight * per_weight - wanted.held_by(other)) for other in active)
-        if len(active) < len(others):
-            kept = max(kept, IDLE_RESERVE * wanted.capacity)
-        return wanted.amount <= free - kept
+        return wanted.amount <= available - in_flight - kept
 
 
 @dataclass(frozen=True)

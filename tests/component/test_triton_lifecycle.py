@@ -69,7 +69,8 @@ async def test_unloading_lets_live_requests_end_and_the_model_can_come_back(tmp_
             async with InferStream(server.grpc_address) as stream:
                 await stream.send(generate_request("slow", "live", [1, 2, 3], 60, ignore_eos=True))
                 first = await stream.next_response("live")
-                await stub.RepositoryModelUnload(service_pb2.RepositoryModelUnloadRequest(model_name="slow"))
+                unload = service_pb2.RepositoryModelUnloadRequest(model_name="slow")
+                await stub.RepositoryModelUnload(unload, metadata=server.key)
                 rest = await stream.rest("live")
                 # Asked apart from the stream: a request for a model that is gone would not be safe there
                 # (docs/decisions/0002-talking-to-triton.md).
@@ -80,7 +81,8 @@ async def test_unloading_lets_live_requests_end_and_the_model_can_come_back(tmp_
             assert not ready.ready
             # An open stream keeps every model that it has used in memory; now it is closed.
             server.wait_for_log("successfully unloaded 'slow'")
-            await stub.RepositoryModelLoad(service_pb2.RepositoryModelLoadRequest(model_name="slow"))
+            load = service_pb2.RepositoryModelLoadRequest(model_name="slow")
+            await stub.RepositoryModelLoad(load, metadata=server.key)
             async with InferStream(server.grpc_address) as stream:
                 again = await stream.generate("slow", "again", [1, 2, 3], 5, ignore_eos=True)
             assert again.tokens == expected_tokens(SLOW_DECODER, [1, 2, 3], 5, ignore_eos=True)

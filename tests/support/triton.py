@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from services.supervisor.triton_command import TritonOptions, find_onnxruntime_library, find_tritonserver
+from services.supervisor.triton_command import LOCK_HEADER, TritonOptions, find_onnxruntime_library, find_tritonserver
 from tests.support.stack import REPOSITORY_ROOT, free_ports
 
 # The models load before the endpoints start.
@@ -58,6 +58,11 @@ class TritonServer:
         with self._changed:
             self._log_ended = True
             self._changed.notify_all()
+
+    @property
+    def key(self) -> tuple[tuple[str, str], ...]:
+        """Metadata that opens the calls which a Triton of naiad keeps locked."""
+        return ((f"triton-grpc-protocol-{LOCK_HEADER}", self.options.lock),)
 
     @property
     def pid(self) -> int:
