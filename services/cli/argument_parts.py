@@ -69,7 +69,7 @@ def _add_credentials(group: argparse._ActionsContainer) -> None:
 
 
 def add_call_options(group: argparse._ActionsContainer) -> None:
-    """`--timeout`, and who calls."""
+    """Who calls, and how long it may take."""
     _add_credentials(group)
     add_timeout(group)
 
