@@ -131,7 +131,7 @@ def test_errors_and_log_lines_repeat_nothing_of_what_was_said(stack: Stack) -> N
         for mark in (MARK, NAME_MARK, TOKEN, "ZXTOKENXZ"):
             assert mark not in text, (log.name, [line for line in text.splitlines() if mark in line])
         lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-        calls = [line for line in lines if line["logger"] == "naiad.rpc"]
+        calls = [line for line in lines if line["message"] == "call"]
         assert calls or log.name == "triton.log"
         for line in calls:
             shown = {key: value for key, value in line.items() if key not in ("method", "time")}
