@@ -37,6 +37,11 @@ class TritonHealth:
         wanted = names & self._once_ready_models
         return self._server_ready and (bool(wanted) or not names) and all(map(self.model_serving, wanted))
 
+    @property
+    def server_ready(self) -> bool:
+        """Whether Triton said at the last probe that it is ready, whatever its models do."""
+        return self._server_ready
+
     def model_ready(self, name: str) -> bool:
         """Whether `name` may be asked: Triton has loaded it, and it is not known to be silent."""
         silent = self._canary is not None and self._canary.is_silent(name)

@@ -53,7 +53,7 @@ def build(settings: GenerationSettings) -> ServiceApp:
         )
         if up:
             stream.retry_now()
-        else:
+        elif not triton_health.server_ready:  # a model that has yet to answer its canary needs the stream for it
             stream.release()
 
     def add_servicer(server: grpc.aio.Server) -> None:
