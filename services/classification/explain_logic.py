@@ -129,7 +129,7 @@ class _Plan:
 
 def _check(entry: ModelEntry, options: ExplainOptions) -> None:
     if options.label is not None and options.label not in entry.labels:
-        raise invalid_field("label", f"{options.label[:100]!r} is none of the labels of {entry.name}")
+        raise invalid_field("label", f"is none of the labels of {entry.name}")
     if options.method == SHAPLEY and not MIN_SAMPLES <= options.max_samples <= MAX_SAMPLES:
         raise invalid_field("max_samples", f"{options.max_samples} is not from {MIN_SAMPLES} to {MAX_SAMPLES}")
 

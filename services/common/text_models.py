@@ -234,6 +234,6 @@ def check_messages(messages: Sequence[Message], field: str) -> None:
         raise invalid_field(field, f"{len(messages)} messages; 1 to {MAX_MESSAGES} are allowed")
     for index, message in enumerate(messages):
         if message.role not in ROLES:
-            raise invalid_field(f"{field}[{index}].role", f"{message.role[:40]!r} is none of {', '.join(ROLES)}")
+            raise invalid_field(f"{field}[{index}].role", f"is none of {', '.join(ROLES)}")
     if sum(len(message.content.encode()) for message in messages) > MAX_TEXT_BYTES:
         raise invalid_field(field, f"the contents have more than {MAX_TEXT_BYTES} bytes together")
