@@ -134,7 +134,9 @@ class NaiadEncoder(TextEncoder):
         repository = self._open.enter_context(linked_models({entry.name: {}}, source=entry))
         if options["path"] == "service":
             folder = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
-            stack = self._open.enter_context(running_stack(repository, folder))
+            # Clients that wait in a closed loop are no overload here: all that they send is to be computed.
+            settings = {"NAIAD_CLASSIFICATION_QUEUE_TARGET_MS": "0"}
+            stack = self._open.enter_context(running_stack(repository, folder, **settings))
             self._embedder = ServiceEmbedder(self._channel(stack.address("classification")), entry.name)
         else:
             server = self._open.enter_context(run_triton(repository))

@@ -78,7 +78,7 @@ async def test_classify_answers_per_item_with_labels_tokens_and_timings(stub: An
     error = response.results[1].error
     assert error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
     assert error.message.startswith("texts[1]: has 7 tokens")
-    assert response.timings.queue.ToMicroseconds() == 30
+    assert response.timings.queue.ToMicroseconds() >= 30
     assert response.timings.compute.ToMicroseconds() == 2_000_000
 
 
