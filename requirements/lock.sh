@@ -12,7 +12,7 @@ compile() {
 without_torch=(--overrides requirements/overrides.txt)
 for package in torch networkx setuptools; do without_torch+=(--no-emit-package "$package"); done
 compile build.lock requirements/build.in
-compile serve.lock pyproject.toml --extra otel
-compile export.lock pyproject.toml --extra export --extra otel "${without_torch[@]}"
-compile develop.lock pyproject.toml --extra export --extra dev --extra bench --extra otel "${without_torch[@]}"
+compile serve.lock pyproject.toml --extra otel --extra safety
+compile export.lock pyproject.toml --extra export --extra otel --extra safety "${without_torch[@]}"
+compile develop.lock pyproject.toml --extra export --extra dev --extra bench --extra otel --extra safety "${without_torch[@]}"
 compile wheels.lock requirements/wheels.in --no-deps

@@ -15,7 +15,7 @@ RUN pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir /wheels 
 
 FROM python:3.11-slim
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
-    pip install --no-cache-dir --no-index --find-links /wheels 'naiad[otel]' \
+    pip install --no-cache-dir --no-index --find-links /wheels 'naiad[otel,safety]' \
  && useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin naiad
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001

@@ -14,9 +14,9 @@ from packaging.version import Version
 REPOSITORY_ROOT = Path(__file__).parents[2]
 LOCKS = {
     "build": [],
-    "serve": ["otel"],
-    "export": ["export", "otel"],
-    "develop": ["export", "dev", "bench", "otel"],
+    "serve": ["otel", "safety"],
+    "export": ["export", "otel", "safety"],
+    "develop": ["export", "dev", "bench", "otel", "safety"],
 }
 # Which build of it fits differs from machine to machine: requirements/overrides.txt.
 NOT_LOCKED = {"torch"}

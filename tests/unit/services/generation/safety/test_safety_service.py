@@ -111,7 +111,7 @@ async def test_a_redacted_prompt_is_what_the_engine_gets(serve: ServeWith) -> No
 
 async def test_a_blocked_answer_ends_before_the_word_and_frees_the_engine(serve: ServeWith) -> None:
     async with serve(policy("block", "answer")) as stack:
-        says(stack, "well, hello", wait_for_stop=True)
+        says(stack, "well, hello there", wait_for_stop=True)
         answer = await stack.stub.Generate(pb.GenerateRequest(model="chat", text="x"))
         (completion,) = answer.completions
         assert (completion.text, completion.finish_reason) == ("well, ", pb.FINISH_REASON_CONTENT_FILTER)
