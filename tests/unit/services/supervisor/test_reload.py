@@ -65,7 +65,7 @@ def engine(name: str, models: ServedModels, folder: Path) -> Member:
 
     async def wait_ready() -> None:
         wanted = " ".join(sorted(path.name for path in models.path.iterdir()))
-        while not loaded.exists() or loaded.read_text().splitlines()[-1] != wanted:  # noqa: ASYNC110 - a file tells
+        while not loaded.exists() or loaded.read_text().splitlines()[-1:] != [wanted]:  # noqa: ASYNC110 - a file tells
             await asyncio.sleep(0.005)
 
     return Member(spec, wait_ready, 20.0)
@@ -81,7 +81,9 @@ async def system(tmp_path: Path) -> AsyncIterator[System]:
         engines = [engine(name, models, tmp_path) for name in ("triton-1", "triton-2")]
         supervisor = Supervisor([engines], Reporter(output), on_ready=ready.set, policy=QUICK)
         task = asyncio.create_task(supervisor.run())
-        await ready.wait()
+        waiting = asyncio.create_task(ready.wait())
+        await asyncio.wait({waiting, task}, return_when=asyncio.FIRST_COMPLETED)
+        assert ready.is_set(), task.result()
         reloader = ModelReloader(models, supervisor, ["triton-1", "triton-2"], Reporter(output))
         yield System(repository, models, supervisor, reloader, output, tmp_path)
         os.kill(os.getpid(), signal.SIGTERM)
