@@ -50,8 +50,12 @@ class System:
 
     def loaded(self, engine: str) -> list[str]:
         """What the engine has loaded at each of its starts."""
-        file = self.folder / f"{engine}.loaded"
-        return file.read_text().splitlines() if file.exists() else []
+        return lines_of(self.folder / f"{engine}.loaded")
+
+
+def lines_of(file: Path) -> list[str]:
+    """The lines that are whole."""
+    return file.read_text().split("\n")[:-1] if file.exists() else []
 
 
 def engine(name: str, models: ServedModels, folder: Path) -> Member:
@@ -65,7 +69,8 @@ def engine(name: str, models: ServedModels, folder: Path) -> Member:
 
     async def wait_ready() -> None:
         wanted = " ".join(sorted(path.name for path in models.path.iterdir()))
-        while not loaded.exists() or loaded.read_text().splitlines()[-1:] != [wanted]:  # noqa: ASYNC110 - a file tells
+        starts = len(lines_of(loaded))
+        while lines_of(loaded)[starts:] != [wanted]:  # noqa: ASYNC110 - a file tells
             await asyncio.sleep(0.005)
 
     return Member(spec, wait_ready, 20.0)
