@@ -53,7 +53,7 @@ def build(settings: GenerationSettings) -> ServiceApp:
         )
         if up:
             stream.retry_now()
-        else:
+        elif triton_health.triton_leaves:
             stream.release()
 
     def add_servicer(server: grpc.aio.Server) -> None:
