@@ -26,6 +26,8 @@ class TritonHealth:
         self._ready_models: frozenset[str] = frozenset()
         self._once_ready_models: set[str] = set()
         self._server_ready = False
+        # Triton answers, and says that it is not ready: it is about to end, and waits for its streams.
+        self.triton_leaves = False
         self._listeners: list[Callable[[bool], None]] = []
         self._stall_listeners: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
@@ -107,6 +109,7 @@ class TritonHealth:
     async def _probe(self) -> None:
         try:
             server = await self._channel.stub.ServerReady(service_pb2.ServerReadyRequest())
+            self.triton_leaves = not server.ready
             names = list(self._model_names())
             answers = await asyncio.gather(*(self._model_is_ready(name) for name in names))
         except grpc.aio.AioRpcError:

@@ -51,9 +51,10 @@ def build(settings: GenerationSettings) -> ServiceApp:
         health.set_models(
             SERVICE_NAME, {name: stream.is_open and ok for name, ok in triton_health.models_serving().items()}
         )
-        if up:
+        # Not `up`, which waits for an answer of the canary, and that for the stream.
+        if triton_health.server_ready:
             stream.retry_now()
-        elif not triton_health.server_ready:  # a model that has yet to answer its canary needs the stream for it
+        else:
             stream.release()
 
     def add_servicer(server: grpc.aio.Server) -> None:

@@ -146,15 +146,15 @@ def _link_entry(source: Path, target: Path) -> None:
         if folder and (not (source / folder).is_dir() or (source / folder).is_symlink()):
             raise ModelScanError(f"{source.name}/{folder}", "is a symbolic link or no folder")
         (target / folder).mkdir(exist_ok=True)
-        for item in os.scandir(source / folder):
-            count += 1
-            if count > _MAX_FILES:
-                raise ModelScanError(source.name, f"has more than {_MAX_FILES} files")
-            if item.is_dir(follow_symlinks=False):
-                if folder or item.name != VERSION_FOLDER:
+        with os.scandir(source / folder) as items:
+            for item in items:
+                count += 1
+                if count > _MAX_FILES:
+                    raise ModelScanError(source.name, f"has more than {_MAX_FILES} files")
+                if not item.is_dir(follow_symlinks=False):
+                    _link(Path(item.path), target / folder / item.name)
+                elif folder or item.name != VERSION_FOLDER:
                     raise ModelScanError(f"{source.name}/{item.name}", "is no part of an entry")
-                continue
-            _link(Path(item.path), target / folder / item.name)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -33,13 +33,15 @@ FLOORS = {
 
 
 def locked(name: str) -> dict[str, tuple[Requirement, list[str]]]:
-    """Package -> requirement and hashes of requirements/NAME.lock."""
+    """Package -> requirement and hashes of requirements/NAME.lock, as far as it is for this machine."""
     text = (REPOSITORY_ROOT / "requirements" / f"{name}.lock").read_text()
     found = {}
     for block in re.split(r"\n(?=\S)", text):
         line, *rest = block.replace("\\\n", "\n").splitlines()
         if not line.startswith("#"):
             requirement = Requirement(line)
+            if requirement.marker is not None and not requirement.marker.evaluate():
+                continue  # for another system, or another version of Python
             found[canonicalize_name(requirement.name)] = (requirement, [hash_.strip() for hash_ in rest])
     return found
 

@@ -50,8 +50,12 @@ class System:
 
     def loaded(self, engine: str) -> list[str]:
         """What the engine has loaded at each of its starts."""
-        file = self.folder / f"{engine}.loaded"
-        return file.read_text().splitlines() if file.exists() else []
+        return lines_of(self.folder / f"{engine}.loaded")
+
+
+def lines_of(file: Path) -> list[str]:
+    """The lines that are whole."""
+    return file.read_text().split("\n")[:-1] if file.exists() else []
 
 
 def engine(name: str, models: ServedModels, folder: Path) -> Member:
@@ -65,7 +69,8 @@ def engine(name: str, models: ServedModels, folder: Path) -> Member:
 
     async def wait_ready() -> None:
         wanted = " ".join(sorted(path.name for path in models.path.iterdir()))
-        while not loaded.exists() or loaded.read_text().splitlines()[-1] != wanted:  # noqa: ASYNC110 - a file tells
+        starts = len(lines_of(loaded))
+        while lines_of(loaded)[starts:] != [wanted]:  # noqa: ASYNC110 - a file tells
             await asyncio.sleep(0.005)
 
     return Member(spec, wait_ready, 20.0)
@@ -81,7 +86,9 @@ async def system(tmp_path: Path) -> AsyncIterator[System]:
         engines = [engine(name, models, tmp_path) for name in ("triton-1", "triton-2")]
         supervisor = Supervisor([engines], Reporter(output), on_ready=ready.set, policy=QUICK)
         task = asyncio.create_task(supervisor.run())
-        await ready.wait()
+        waiting = asyncio.create_task(ready.wait())
+        await asyncio.wait({waiting, task}, return_when=asyncio.FIRST_COMPLETED)
+        assert ready.is_set(), task.result()
         reloader = ModelReloader(models, supervisor, ["triton-1", "triton-2"], Reporter(output))
         yield System(repository, models, supervisor, reloader, output, tmp_path)
         os.kill(os.getpid(), signal.SIGTERM)
