@@ -62,6 +62,8 @@ class TritonHealth:
     def mark_down(self) -> None:
         """Notes that Triton is gone, without waiting for the next probe."""
         self._server_ready = False
+        if self._canary is not None:
+            self._canary.check(())
         self._tell()
 
     def start(self, interval_ms: int, timeout_ms: int, stall_ms: int) -> None:
