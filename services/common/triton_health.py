@@ -51,6 +51,11 @@ class TritonHealth:
         """`model_serving` of each model."""
         return {name: self.model_serving(name) for name in self._model_names()}
 
+    @property
+    def server_ready(self) -> bool:
+        """Whether Triton said so when it was probed last."""
+        return self._server_ready
+
     def on_probe(self, listener: Callable[[bool], None]) -> None:
         """Calls `listener(up)` after each probe and when the stream breaks."""
         self._listeners.append(listener)

@@ -51,7 +51,8 @@ def build(settings: GenerationSettings) -> ServiceApp:
         health.set_models(
             SERVICE_NAME, {name: stream.is_open and ok for name, ok in triton_health.models_serving().items()}
         )
-        if up:
+        # Not `up`, which waits for an answer of the canary, and that for the stream.
+        if triton_health.server_ready:
             stream.retry_now()
         else:
             stream.release()
