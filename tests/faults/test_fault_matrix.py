@@ -35,7 +35,7 @@ SLOW_REPETITIONS = 20
 # Slow enough that its requests are surely alive when the fault comes.
 SPEC = DecoderSpec(context_length_tokens=1024, num_layers=24, eos_id=None)
 PROMPT = [9, 4, 33, 12, 7]
-LONG_TOKENS, SHORT_TOKENS = 400, 5
+LONG_TOKENS, SHORT_TOKENS = 800, 5
 # One place more than the two that are under way when the third, which must wait, comes.
 MODEL_PARAMETERS = {"intra_op_threads": "1", "max_active_requests": "2"}
 STALL_S = 1.5
