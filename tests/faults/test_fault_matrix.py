@@ -35,13 +35,15 @@ SLOW_REPETITIONS = 20
 # Slow enough that its requests are surely alive when the fault comes.
 SPEC = DecoderSpec(context_length_tokens=1024, num_layers=24, eos_id=None)
 PROMPT = [9, 4, 33, 12, 7]
-LONG_TOKENS, SHORT_TOKENS = 800, 5
+LONG_TOKENS, SHORT_TOKENS = 600, 5
 # One place more than the two that are under way when the third, which must wait, comes.
 MODEL_PARAMETERS = {"intra_op_threads": "1", "max_active_requests": "2"}
 STALL_S = 1.5
 SETTINGS = {
     "NAIAD_TRITON_STALL_TIMEOUT_MS": str(int(1000 * STALL_S)),
     "NAIAD_DRAIN_NOTICE_MS": "100",
+    # One of the calls has to wait, which would lower the limit of calls that are let in.
+    "NAIAD_GENERATION_MIN_INFLIGHT_TOKENS": "65536",
 }
 
 DEADLINE_S = 4.0  # of calls that end only by it
