@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -45,9 +46,30 @@ def describe_exception(error: BaseException | None) -> list[str]:
     return lines
 
 
+class LossyHandler(logging.Handler):
+    """Drops lines while they cannot be written, as on a full disk: a service answers calls without its log, too.
+
+    Writes to the descriptor, because a text stream keeps what it could not write and grows by it.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            rest = memoryview((self.format(record) + "\n").encode(errors="backslashreplace"))
+            while rest:  # a pipe may take a part
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError:
+            pass
+        except Exception:
+            self.handleError(record)
+
+
 def configure_logging(level: str) -> None:
     """Sends all logs of this process to standard error. `level` is one of debug, info, warning, error."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LossyHandler(sys.stderr.fileno())
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.handlers = [handler]

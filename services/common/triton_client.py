@@ -43,7 +43,8 @@ _CHANNEL_OPTIONS = (
     # Of a connection that died silently nobody else would tell. Triton counts pings as strikes only when it has sent
     # nothing since the last one, and it answers our probes all the time.
     ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # of pings for other reasons, in whose place none is sent for keepalive
     ("grpc.http2.max_pings_without_data", 0),
 )
 FIRST_BACKOFF_S = 0.05

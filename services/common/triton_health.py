@@ -58,6 +58,11 @@ class TritonHealth:
         """`model_serving` of each model."""
         return {name: self.model_serving(name) for name in self._model_names()}
 
+    @property
+    def server_ready(self) -> bool:
+        """Whether Triton said so when it was probed last."""
+        return self._server_ready
+
     def on_probe(self, listener: Callable[[bool], None]) -> None:
         """Calls `listener(up)` after each probe and when the stream breaks."""
         self._listeners.append(listener)
@@ -69,6 +74,8 @@ class TritonHealth:
     def mark_down(self) -> None:
         """Notes that Triton is gone, without waiting for the next probe."""
         self._server_ready = False
+        if self._canary is not None:
+            self._canary.check(())
         self._tell()
 
     def start(self, interval_ms: int, timeout_ms: int, stall_ms: int) -> None:

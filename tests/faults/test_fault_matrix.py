@@ -35,17 +35,18 @@ SLOW_REPETITIONS = 20
 # Slow enough that its requests are surely alive when the fault comes.
 SPEC = DecoderSpec(context_length_tokens=1024, num_layers=24, eos_id=None)
 PROMPT = [9, 4, 33, 12, 7]
-LONG_TOKENS, SHORT_TOKENS = 900, 5
+LONG_TOKENS, SHORT_TOKENS = 600, 5
 # One place more than the two that are under way when the third, which must wait, comes.
 MODEL_PARAMETERS = {"intra_op_threads": "1", "max_active_requests": "2"}
 STALL_S = 1.5
 SETTINGS = {
-    "NAIAD_TRITON_PROBE_TIMEOUT_MS": "500",
     "NAIAD_TRITON_STALL_TIMEOUT_MS": str(int(1000 * STALL_S)),
     "NAIAD_DRAIN_NOTICE_MS": "100",
+    # One of the calls has to wait, which would lower the limit of calls that are let in.
+    "NAIAD_GENERATION_MIN_INFLIGHT_TOKENS": "65536",
 }
 
-DEADLINE_S = 6.0  # of calls that end only by it
+DEADLINE_S = 4.0  # of calls that end only by it
 LONG_DEADLINE_S = 60.0
 AT_ONCE_S = 1.0
 # What a busy machine may add.
@@ -188,7 +189,9 @@ class CallsInEveryState:
         """Returns once each is in its state."""
         begun = threading.Event()
         self._submit(ask_stream, channel, "mid-stream", begun)
+        self._futures[0].add_done_callback(lambda _: begun.set())
         assert begun.wait(20), "the stream did not begin"
+        assert self.calls["mid-stream"].tokens, f"the stream did not begin: {self.calls}"
         self._submit(ask, channel, "unary")
         self._wait_for_engine("naiad_num_requests_running", 2)
         self._submit(ask_stream, channel, "before the first token", threading.Event())

@@ -14,10 +14,10 @@ from tests.support.history import History, violations
 from tests.support.recorded_calls import Question, ask
 from tests.synthetic.make_decoder import DecoderSpec, expected_tokens, make_decoder
 
-# The keepalive of the channel to Triton is 10 s, and 5 s for its answer.
+# The keepalive of the channel to Triton is 10 s, and 10 s for its answer.
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(420)]
 
-RECOVERY_S = 10 + 5 + 5
+RECOVERY_S = 10 + 10 + 5
 SPEC = DecoderSpec()
 QUESTION = Question("decoder", [5, 6, 7], 8, deadline_s=10)
 

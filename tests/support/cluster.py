@@ -160,10 +160,11 @@ class ManagedService(ManagedProcess):
 
 @contextlib.contextmanager
 def started(*processes: ManagedTriton | ManagedService) -> Iterator[None]:
-    """Runs these, each once the ones before are ready, and ends them in the reverse order."""
+    """Runs these, all started at once, and ends them one by one in the reverse order."""
     with contextlib.ExitStack() as stack:
         for process in processes:
             stack.callback(process.stop)
             process.start()
+        for process in processes:
             process.wait_ready()
         yield

@@ -31,6 +31,7 @@ class Question:
         """Writes it into a GenerateRequest or a GenerateStreamRequest."""
         request.model, request.priority = self.model, self.priority
         request.token_ids.ids.extend(self.prompt)
+        request.sampling.temperature = 0
         request.stopping.max_tokens, request.stopping.ignore_eos = self.max_tokens, True
         request.response.return_token_ids = True
         return request
