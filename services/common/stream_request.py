@@ -17,8 +17,8 @@ MAX_BUFFERED_BYTES = 4 * 1024 * 1024
 class RequestLimits:
     """How many sequences a request has, and how many replies of each may wait for the reader.
 
-    `max_buffered_bytes` is the bound of them all. `resumed_tokens` are those that its one sequence had before, when it goes
-    on with an earlier request.
+    `max_buffered_bytes` is the bound of them all. `resumed_tokens` are those that its one sequence had before, when it
+    goes on with an earlier request.
     """
 
     num_sequences: int
