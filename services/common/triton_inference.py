@@ -73,7 +73,7 @@ class PooledInference:
                 may_repeat = error.reason is Reason.ENGINE_UNAVAILABLE and self._pool.may_be_several
                 if not may_repeat or repetitions >= self._max_repetitions or not self._budget.take():
                     raise
-                member.health.mark_down()  # until a probe says otherwise
+                self._pool.note_lost(member)
                 other = await self._pool.choose_other(model, member)
                 if other is None:
                     raise

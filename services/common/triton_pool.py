@@ -133,6 +133,11 @@ class TritonPool:
             self._metrics.failovers.inc()
         return chosen
 
+    def note_lost(self, member: TritonMember) -> None:
+        """Notes that a call to `member` has failed: it is down until a probe says otherwise, unless it was given up."""
+        if member.readmitted_at_s <= time.monotonic():
+            member.health.mark_down()
+
     async def start(self) -> None:
         """Connects to all Tritons, and keeps an eye on them."""
         for member in self._members:
