@@ -21,7 +21,7 @@ from tests.support.generation_stack import events_of, failure_of, rest_of, text_
 from tests.support.running_service import running, wait_for_health
 from tests.support.small_models import byte_level_tokenizer, write_model
 
-TEXT = "Paris is the capital of France."
+TEXT = "Paris is the capital of 68 million people."
 
 
 @dataclass
@@ -45,7 +45,12 @@ async def fleet_of(folder: Path, **settings: Any) -> AsyncIterator[Fleet]:
     fakes = (FakeTriton(), FakeTriton())
     for fake in fakes:
         await fake.start()
-    fast: dict[str, Any] = {"triton_probe_interval_ms": 20, "triton_probe_timeout_ms": 200, "triton_affinity_tokens": 0}
+    fast: dict[str, Any] = {
+        "triton_probe_interval_ms": 20,
+        "triton_probe_timeout_ms": 200,
+        "triton_affinity_tokens": 0,
+        "canary_interval_ms": 0,
+    }
     chosen = GenerationSettings(
         model_repository=folder,
         triton_address=",".join(fake.address for fake in fakes),
@@ -95,6 +100,14 @@ async def read_tokens(call: Any, count: int) -> list[pb.GenerateStreamResponse]:
     return events
 
 
+async def read_rest(call: Any) -> list[pb.GenerateStreamResponse]:
+    """Events up to the end."""
+    events = []
+    while (event := await call.read()) is not grpc.aio.EOF:
+        events.append(event)
+    return events
+
+
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 @pytest.mark.parametrize("count", [0, 1, 5, 11])
 async def test_a_stream_goes_on_at_another_triton_from_the_tokens_that_have_come(
@@ -110,7 +123,7 @@ async def test_a_stream_goes_on_at_another_triton_from_the_tokens_that_have_come
         await fleet.first.request_seen.wait()
     await lose(fleet.first, how)
     async with asyncio.timeout(5):
-        events += await events_of(call)
+        events += await read_rest(call)
     assert text_of(events) == TEXT
     assert [token for event in events for token in event.delta.token_ids] == ids
     (before,), (after,) = fleet.first.requests, fleet.second.requests
@@ -127,7 +140,7 @@ async def test_a_frozen_triton_is_told_to_stop_what_others_go_on_with(fleet: Fle
     await read_tokens(call, 3)
     await lose(fleet.first, "frozen")
     async with asyncio.timeout(5):
-        await events_of(call)
+        await read_rest(call)
         await fleet.first.stop_seen.wait()
     assert fleet.first.stopped_ids == [fleet.first.requests[0].id]
 
@@ -168,7 +181,7 @@ async def test_of_several_completions_each_unfinished_one_goes_on_by_itself(flee
         events.append(await call.read())
     await lose(fleet.first, "killed")
     async with asyncio.timeout(5):
-        events += await events_of(call)
+        events += await read_rest(call)
     assert [text_of(events, index) for index in range(3)] == texts
     assert sorted(event.finished.index for event in events if event.HasField("finished")) == [0, 1, 2]
     assert events[-1].HasField("summary")
@@ -186,7 +199,7 @@ async def test_a_completion_that_its_stop_text_has_ended_does_not_go_on(fleet: F
         events.append(await call.read())
     await lose(fleet.first, "killed")
     async with asyncio.timeout(5):
-        events += await events_of(call)
+        events += await read_rest(call)
     assert text_of(events) == "Paris is the "
     assert fleet.second.requests == []
 
@@ -238,7 +251,7 @@ async def test_a_stream_waits_for_the_same_triton_when_there_is_no_other(fleet: 
     fleet.first.plan = fleet.second.plan
     await fleet.first.start()
     async with asyncio.timeout(5):
-        events += await events_of(call)
+        events += await read_rest(call)
     assert text_of(events) == TEXT
 
 
