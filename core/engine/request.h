@@ -112,9 +112,16 @@ class GenerationSink {
   [[nodiscard]] virtual bool IsAbandoned() const { return false; }
 };
 
+// A request that goes on where an earlier one was interrupted. What follows is what would have followed there: the
+// tokens of the earlier run count as new ones for max_tokens, min_tokens, penalties, the grammar and the draws.
+struct ResumeOptions {
+  int32_t tokens = 0;          // Of prompt_token_ids, the last so many are new tokens of the earlier run.
+  int32_t sequence_index = 0;  // Which sequence of the earlier request it goes on with.
+};
+
 struct GenerationRequest {
-  std::string id;  // Unique among live requests.
-  std::vector<int32_t> prompt_token_ids;
+  std::string id;                         // Unique among live requests.
+  std::vector<int32_t> prompt_token_ids;  // With `resume`, also the new tokens of the earlier run.
   int32_t num_sequences = 1;     // Continuations of the one prompt, which is computed once; sequence i draws with
                                  // SequenceSeed(sampling.seed, i).
   int32_t priority = 0;          // Higher goes first, in the queue and when blocks run out.
@@ -124,6 +131,7 @@ struct GenerationRequest {
   SamplingOptions sampling;
   StoppingOptions stopping;
   OutputOptions output;
+  ResumeOptions resume;
   Clock::time_point arrival = Clock::now();
   // Nobody waits for what comes later: what is left of the request then ends with kDeadlineExceeded.
   std::optional<Clock::time_point> deadline;

@@ -125,6 +125,26 @@ Status CheckScheduling(const GenerationRequest& request) {
   return CheckIntRange("num_sequences", request.num_sequences, 1, most_sequences);
 }
 
+// One sequence goes on at a time, and always by at least one token.
+Status CheckResume(const GenerationRequest& request) {
+  const ResumeOptions& resume = request.resume;
+  const auto all_tokens = static_cast<int32_t>(request.prompt_token_ids.size());
+  if (Status status = CheckIntRange("resumed_tokens", resume.tokens, 0, all_tokens - 1); !status.ok()) return status;
+  if (resume.tokens > 0 && resume.tokens >= request.stopping.max_tokens) {
+    return Invalid("resumed_tokens is " + std::to_string(resume.tokens) + "; it must be less than max_tokens, " +
+                   std::to_string(request.stopping.max_tokens));
+  }
+  if (Status status = CheckIntRange("resumed_sequence", resume.sequence_index, 0, kMaxSequences - 1); !status.ok()) {
+    return status;
+  }
+  if (resume.tokens == 0 && resume.sequence_index == 0) return Status::Ok();
+  if (request.num_sequences > 1) return Invalid("num_sequences must be 1 in a request that is resumed");
+  if (request.output.context_log_probs) {
+    return Invalid("resumed_tokens does not go with log-probabilities of the context");
+  }
+  return Status::Ok();
+}
+
 // What a grammar and the stopping options both decide.
 Status CheckGrammar(const GenerationRequest& request) {
   if (request.grammar == nullptr) return Status::Ok();
@@ -135,7 +155,7 @@ Status CheckGrammar(const GenerationRequest& request) {
 }
 
 Status CheckFits(const GenerationRequest& request, const DecoderShape& shape) {
-  const auto prompt = static_cast<int64_t>(request.prompt_token_ids.size());
+  const int64_t prompt = static_cast<int64_t>(request.prompt_token_ids.size()) - request.resume.tokens;
   const int64_t max_tokens = request.stopping.max_tokens;
   const std::string sizes = "max_tokens: the prompt has " + std::to_string(prompt) + " tokens and max_tokens is " +
                             std::to_string(max_tokens);
@@ -154,7 +174,8 @@ Status CheckFits(const GenerationRequest& request, const DecoderShape& shape) {
 }  // namespace
 
 int32_t MaxCachedPositions(const GenerationRequest& request) {
-  return static_cast<int32_t>(request.prompt_token_ids.size()) + std::max(request.stopping.max_tokens, 1) - 1;
+  const int32_t prompt = static_cast<int32_t>(request.prompt_token_ids.size()) - request.resume.tokens;
+  return prompt + std::max(request.stopping.max_tokens, 1) - 1;
 }
 
 Status ValidateRequest(const GenerationRequest& request, const DecoderShape& shape) {
@@ -164,7 +185,7 @@ Status ValidateRequest(const GenerationRequest& request, const DecoderShape& sha
   for (const Status& status :
        {CheckTokenIds("prompt_token_ids", request.prompt_token_ids, shape), CheckSampling(request.sampling, shape),
         CheckStopping(request.stopping, request.output, shape), CheckOutput(request.output, shape),
-        CheckScheduling(request), CheckGrammar(request)}) {
+        CheckScheduling(request), CheckResume(request), CheckGrammar(request)}) {
     if (!status.ok()) return status;
   }
   return CheckFits(request, shape);

@@ -20,7 +20,7 @@ Sequence::Sequence(std::shared_ptr<RequestGroup> group, const SequenceSettings& 
     : group_(std::move(group)),
       settings_(settings),
       index_(0),
-      prompt_tokens_(static_cast<int32_t>(request().prompt_token_ids.size())),
+      prompt_tokens_(static_cast<int32_t>(request().prompt_token_ids.size()) - request().resume.tokens),
       tokens_(request().prompt_token_ids),
       stop_token_ids_(request().stopping.stop_token_ids),
       unforked_(request().num_sequences - 1) {
@@ -52,11 +52,14 @@ void Sequence::MakeSampler() {
   // Room for everything at once, so that no step has to grow it.
   tokens_.reserve(static_cast<size_t>(prompt_tokens_) + static_cast<size_t>(request().stopping.max_tokens));
   SamplingOptions sampling = request().sampling;
-  sampling.seed = SequenceSeed(sampling.seed, index_);
+  sampling.seed = SequenceSeed(sampling.seed, request().resume.sequence_index + index_);
   sampler_ =
       std::make_unique<Sampler>(sampling, request().stopping.min_tokens, stop_token_ids_, settings_.vocabulary_size,
                                 request().grammar == nullptr ? nullptr : request().grammar->MakeRule());
-  for (const int32_t token_id : tokens_) sampler_->OnToken(TokenOrigin::kPrompt, token_id);
+  for (size_t i = 0; i < tokens_.size(); ++i) {
+    const bool is_prompt = std::cmp_less(i, prompt_tokens_);
+    sampler_->OnToken(is_prompt ? TokenOrigin::kPrompt : TokenOrigin::kGenerated, tokens_[i]);
+  }
   const int32_t max_draft_tokens =
       std::min(request().max_draft_tokens.value_or(settings_.max_draft_tokens), settings_.max_draft_tokens);
   if (max_draft_tokens > 0) prompt_lookup_ = std::make_unique<PromptLookup>(max_draft_tokens);

@@ -68,7 +68,7 @@ class Sequence {
   [[nodiscard]] bool RanksBefore(const Sequence& other) const;
 
   // --- Counters. Positions are always derived from tokens in the cache, never from the number of new tokens.
-  [[nodiscard]] std::span<const int32_t> tokens() const { return tokens_; }  // Prompt, then new tokens.
+  [[nodiscard]] std::span<const int32_t> tokens() const { return tokens_; }  // Prompt, then new (or resumed) tokens.
   [[nodiscard]] int32_t total_tokens() const { return static_cast<int32_t>(tokens_.size()); }
   [[nodiscard]] int32_t prompt_tokens() const { return prompt_tokens_; }
   [[nodiscard]] int32_t generated_tokens() const { return total_tokens() - prompt_tokens_; }

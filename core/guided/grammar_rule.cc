@@ -50,7 +50,6 @@ bool GrammarRule::FillMask() const {
   tensor.dtype = xgrammar::GetBitmaskDLType();
   tensor.shape = &size;
   try {
-    saved_time_ = std::min(saved_time_ + budget_.per_token, budget_.most_saved);
     const GuideWorkLimit limit(saved_time_);
     matcher_->FillNextTokenBitmask(&tensor);
     saved_time_ -= limit.used();
@@ -87,6 +86,8 @@ void GrammarRule::Apply(int32_t /*generated_tokens*/, std::span<float> logits) c
 void GrammarRule::OnToken(TokenOrigin origin, int32_t token_id) {
   if (origin == TokenOrigin::kPrompt || !matcher_) return;
   try {
+    // Here, not where the mask is made: tokens of a resumed text come without one.
+    saved_time_ = std::min(saved_time_ + budget_.per_token, budget_.most_saved);
     const GuideWorkLimit limit(saved_time_);
     // Not accepted: a stop token of the request's own that ends it outside the grammar. Nothing follows it.
     if (!matcher_->AcceptToken(token_id)) matcher_.reset();

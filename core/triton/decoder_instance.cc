@@ -29,7 +29,8 @@ void Cancel(const GenerationRequest& request, EngineObserver& observer) {
     summary.sequence_index = index;
     summary.is_last = index + 1 == num_sequences;
     summary.reason = FinishReason::kCancelled;
-    summary.prompt_tokens = static_cast<int32_t>(request.prompt_token_ids.size());
+    const auto all_tokens = static_cast<int32_t>(request.prompt_token_ids.size());
+    summary.prompt_tokens = all_tokens - std::clamp(request.resume.tokens, 0, all_tokens);
     summary.queue = waited;
     observer.OnFinished(summary, waited);
     TokenDelta nothing;
@@ -85,7 +86,9 @@ void DecoderInstance::Stop(const DecodedGeneration& decoded) {
 
 DeltaGroupMembership DecoderInstance::MembershipOf(const DecodedGeneration& decoded) {
   if (!decoded.delta_group.has_value()) return {};
-  return {.group = delta_groups_.Get(decoded.delta_group->group), .key = decoded.delta_group->key};
+  return {.group = delta_groups_.Get(decoded.delta_group->group),
+          .key = decoded.delta_group->key,
+          .resumed_tokens = decoded.request.resume.tokens};
 }
 
 void DecoderInstance::Execute(TRITONBACKEND_Request* request) {

@@ -50,6 +50,8 @@ Status DecodeOptions(ParameterReader& parameters, GenerationRequest* request) {
   request->priority = parameters.Int32("request_priority", 0);
   request->num_sequences = parameters.Int32("num_return_sequences", 1);
   request->use_prefix_cache = parameters.Bool("use_prefix_cache", true);
+  request->resume = {.tokens = parameters.Int32("resumed_tokens", 0),
+                     .sequence_index = parameters.Int32("resumed_sequence", 0)};
   if (parameters.Has("max_draft_tokens")) request->max_draft_tokens = parameters.Int32("max_draft_tokens", 0);
   if (!parameters.Has("request_output_len")) return Status::InvalidArgument("request_output_len is missing");
   return Status::Ok();

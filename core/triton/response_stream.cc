@@ -9,7 +9,9 @@ namespace naiad {
 
 ResponseStream::ResponseStream(std::unique_ptr<LiveRequest> live, Clock::time_point arrival,
                                DeltaGroupMembership membership)
-    : live_(std::move(live)), arrival_(arrival), membership_(std::move(membership)) {}
+    : live_(std::move(live)), arrival_(arrival), membership_(std::move(membership)) {
+  positions_.front() = membership_.resumed_tokens;  // A resumed request has one sequence.
+}
 
 bool ResponseStream::Send(const ResponseContents& response) { return live_->Send(response).ok(); }
 

@@ -15,6 +15,7 @@ namespace naiad {
 struct DeltaGroupMembership {
   std::shared_ptr<DeltaGroup> group;
   int32_t key = 0;
+  int32_t resumed_tokens = 0;  // New tokens that the client has from an earlier run of the request.
 };
 
 // Every sequence of the request ends with a response that carries its summary; only the one that is the request's last

@@ -22,9 +22,9 @@ from services.common.registry import ModelRegistry
 from services.common.server import ServiceApp
 from services.common.settings import ClassificationSettings
 from services.common.text_models import TextModels
-from services.common.triton_client import TritonChannel
-from services.common.triton_health import TritonHealth
-from services.common.triton_tls import TritonTls
+from services.common.triton_inference import PooledInference
+from services.common.triton_member import TritonMember
+from services.common.triton_pool import TritonPool
 
 SERVICE_NAME: str = classification_pb2.DESCRIPTOR.services_by_name["ClassificationService"].full_name
 
@@ -32,14 +32,21 @@ SERVICE_NAME: str = classification_pb2.DESCRIPTOR.services_by_name["Classificati
 def build(settings: ClassificationSettings) -> ServiceApp:
     """The service, ready to be run. To be called inside a running event loop."""
     metrics = ServiceMetrics()
-    triton_metrics = TritonMetrics(metrics.registry)
     health = HealthService((SERVICE_NAME,))
     registry = ModelRegistry(settings.model_repository)
     models = TextModels(registry, settings, metrics)
-    channel = TritonChannel(settings.triton_address, settings.retry_after_ms, TritonTls.of(settings))
-    client = EncoderClient(channel, PackLimits(settings.max_pack_tokens, settings.max_parallel_packs))
-    canary = Canary(channel.answers, ask_encoder(channel, registry), settings)
-    triton_health = TritonHealth(channel, lambda: [entry.name for entry in registry.with_task(*TASKS)], canary)
+
+    def make_canary(member: TritonMember) -> Canary:
+        return Canary(member.channel.answers, ask_encoder(member.channel, registry), settings)
+
+    pool = TritonPool(
+        settings,
+        lambda: [entry.name for entry in registry.with_task(*TASKS)],
+        TritonMetrics(metrics.registry),
+        make_canary=make_canary,
+    )
+    inference = PooledInference(pool, settings.triton_max_failovers)
+    client = EncoderClient(inference, PackLimits(settings.max_pack_tokens, settings.max_parallel_packs))
     admission = Admission(admission_options(settings))
     AdmissionMetrics(metrics.registry, admission)
     batches = TextBatches(models, client, admission, settings.max_response_bytes)
@@ -47,28 +54,22 @@ def build(settings: ClassificationSettings) -> ServiceApp:
         settings.max_stream_items, settings.max_stream_bytes, settings.max_pack_tokens, settings.max_parallel_packs
     )
     stopping = asyncio.Event()
-    servicer = ClassificationServicer(
-        batches, triton_health.model_ready, bulk_limits, stopping, settings.write_stall_timeout_ms
-    )
+    servicer = ClassificationServicer(batches, pool.model_ready, bulk_limits, stopping, settings.write_stall_timeout_ms)
 
     def add_servicer(server: grpc.aio.Server) -> None:
         classification_pb2_grpc.add_ClassificationServiceServicer_to_server(servicer, server)
 
-    def note_probe(up: bool) -> None:
-        triton_metrics.triton_up.set(up)
+    def on_change(up: bool) -> None:
         health.set_serving(up)
-        health.set_models(SERVICE_NAME, triton_health.models_serving())
+        health.set_models(SERVICE_NAME, pool.models_serving())
 
     async def start(resources: AsyncExitStack) -> None:
         resources.push_async_callback(models.close)
-        resources.push_async_callback(channel.close)
-        resources.push_async_callback(triton_health.close)
+        resources.push_async_callback(pool.close)
         await models.load_all(*TASKS)
-        triton_health.on_probe(note_probe)
-        triton_health.on_stall(client.fail_in_flight)
-        triton_health.start(
-            settings.triton_probe_interval_ms, settings.triton_probe_timeout_ms, settings.triton_stall_timeout_ms
-        )
+        pool.on_change(on_change)
+        pool.on_stall(client.fail_in_flight)
+        await pool.start()
 
     door = Door(admission, registry.has)
     return ServiceApp(SERVICE_NAME, add_servicer, start, metrics, health, stopping, door)

@@ -1,6 +1,5 @@
 """Asks Triton for the rows of packed texts (docs/contracts.md, section 3)."""
 
-import asyncio
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from services.common.deadline import timeout_parameter
 from services.common.errors import NaiadError, Reason
 from services.common.infer_reply import Array, InferReply, ParameterValue
 from services.common.registry import ModelEntry
-from services.common.triton_client import STOP_PARAMETER, unavailable
+from services.common.triton_client import unavailable
 from services.common.triton_messages import infer_request
 
 LOGITS = "logits"
@@ -41,10 +40,10 @@ class EncoderJob:
 
 
 class InferChannel(Protocol):
-    """The way to Triton."""
+    """The way to Triton; PooledInference is one."""
 
     async def infer(self, request: Any) -> InferReply:
-        """One ModelInfer. Raises NaiadError. A caller that is cancelled leaves the call itself running."""
+        """One ModelInfer. Raises NaiadError. When it is cancelled, the engine is told that nobody waits."""
 
 
 class EncoderClient:
@@ -83,17 +82,12 @@ class _PackRun:
         self._with_types = entry.uses_token_type_ids
         self._job = job
         self._pooling: Mapping[str, ParameterValue] = {"pooling": job.pooling} if job.pooling else {}
-        self._stops: set[asyncio.Task[InferReply]] = set()
 
     async def run(self, texts: Sequence[EncoderInput], deadline_s: float | None) -> EncoderAnswer:
-        """Rows of each text. Raises NaiadError. When it is cancelled, the engine is told that nobody waits."""
+        """Rows of each text. Raises NaiadError."""
         lengths = [len(text) for text in texts]
         request = self._request(texts, lengths, {**self._pooling, **timeout_parameter(deadline_s)})
-        try:
-            reply = await self._channel.infer(request)
-        except asyncio.CancelledError:
-            self._send_stop(request.id)
-            raise
+        reply = await self._channel.infer(request)
         tensor = reply.outputs.get(self._job.output)
         expected = (sum(lengths) if self._job.row_per_token else len(texts), self._job.width)
         if tensor is None or tensor.shape != expected:
@@ -115,19 +109,6 @@ class _PackRun:
         if self._with_types:
             inputs["token_type_ids"] = _packed((text.type_ids for text in texts), tokens)
         return infer_request(self._model, new_request_id(), inputs, parameters, (self._job.output,))
-
-    def _send_stop(self, request_id: str) -> None:
-        """Tells the engine that nobody waits for the request, which it then does not begin with."""
-        nothing = {"input_ids": np.zeros(1, np.int32), "sequence_lengths": np.ones(1, np.int32)}
-        message = infer_request(self._model, request_id, nothing, {STOP_PARAMETER: True})
-        task = asyncio.ensure_future(self._channel.infer(message))
-        self._stops.add(task)
-        task.add_done_callback(self._forget_stop)
-
-    def _forget_stop(self, task: asyncio.Task[InferReply]) -> None:
-        self._stops.discard(task)
-        if not task.cancelled():
-            task.exception()  # nobody needs to know; asking for it keeps asyncio quiet
 
 
 def _packed(sequences: Iterable[Sequence[int]], tokens: int) -> Array:

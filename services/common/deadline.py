@@ -36,6 +36,11 @@ def timeout_parameter(deadline_s: float | None) -> dict[str, ParameterValue]:
     return {TIMEOUT_PARAMETER: max(1, int(remaining_s * 1e6))} if remaining_s < MAX_TIMEOUT_S else {}
 
 
+def less_time(timeout_us: ParameterValue, passed_s: float) -> int:
+    """The parameter of a request that is sent once more, so long after the first time."""
+    return max(1, int(timeout_us) - int(passed_s * 1e6))
+
+
 class RecentTimes:
     """How long work took of late, by its size: sizes within a factor of two count as the same.
 

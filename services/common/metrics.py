@@ -47,10 +47,39 @@ class ServiceMetrics:
 
 
 class TritonMetrics:
-    """Metrics of the services that talk to Triton."""
+    """Metrics of the services that talk to Triton, of each of theirs."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.triton_up = Gauge("naiad_triton_up", "1 when Triton is ready, else 0.", registry=registry)
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(name, text, ["endpoint"], registry=registry)
+
+        self.triton_up = Gauge("naiad_triton_up", "1 when at least one Triton is ready, else 0.", registry=registry)
+        self.endpoint_up = gauge("naiad_triton_endpoint_up", "1 when this Triton is ready, else 0.")
+        self._tokens = gauge(
+            "naiad_triton_tokens_in_flight", "Tokens (prompts, and asked-for new ones) of requests that a Triton has."
+        )
+        self._requests = gauge("naiad_triton_requests_in_flight", "Requests that a Triton has.")
+        self.ejections = Counter(
+            "naiad_triton_ejections_total",
+            "Times that a Triton in service was given up.",
+            ["endpoint"],
+            registry=registry,
+        )
+        self.failovers = Counter(
+            "naiad_failovers_total", "Times that a request went on at another Triton.", registry=registry
+        )
+
+    def add_endpoint(self, endpoint: str, tokens: Callable[[], float], requests: Callable[[], float]) -> None:
+        """Shows a Triton, down at first."""
+        self.endpoint_up.labels(endpoint).set(0)
+        self._tokens.labels(endpoint).set_function(tokens)
+        self._requests.labels(endpoint).set_function(requests)
+        self.ejections.labels(endpoint)
+
+    def remove_endpoint(self, endpoint: str) -> None:
+        """Shows a Triton no longer."""
+        for metric in (self.endpoint_up, self._tokens, self._requests, self.ejections):
+            metric.remove(endpoint)
 
 
 class FrontendMetrics:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from services.common.access_settings import AccessSettings
 from services.common.canary import CanarySettings
 from services.common.client_credentials import CredentialSettings
+from services.common.fleet_settings import FleetSettings
 from services.common.lifecycle import LifecycleSettings
 from services.common.model_settings import ModelIntegritySettings
 from services.common.observability_settings import ObservabilitySettings
@@ -91,10 +92,9 @@ class CommonSettings(LifecycleSettings, AccessSettings, ObservabilitySettings, O
 
 
 @dataclass(frozen=True)
-class TritonSettings(CanarySettings, TritonTlsSettings, CommonSettings):
+class TritonSettings(FleetSettings, CanarySettings, TritonTlsSettings, CommonSettings):
     """Settings of the services that talk to Triton."""
 
-    triton_address: str = setting("127.0.0.1:8001", "TRITON_ADDRESS", doc="HOST:PORT of Triton's gRPC endpoint.")
     triton_probe_interval_ms: int = setting(
         250,
         "TRITON_PROBE_INTERVAL_MS",
@@ -251,6 +251,13 @@ class SupervisorSettings(ModelIntegritySettings, TritonServerTlsSettings, Triton
     triton_grpc_port: int = port_setting(8001, "TRITON_GRPC_PORT", "Triton's gRPC port; 0 picks a free one.")
     triton_metrics_port: int = port_setting(
         8002, "TRITON_METRICS_PORT", "Triton's Prometheus port; 0 picks a free one."
+    )
+    triton_replicas: int = setting(
+        1,
+        "TRITON_REPLICAS",
+        doc="How many Tritons are started. The second and later ones listen on free ports.",
+        minimum=1,
+        maximum=16,
     )
     triton_start_timeout_ms: int = setting(
         300_000,

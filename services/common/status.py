@@ -117,6 +117,13 @@ _TRITON_RULES: tuple[_TritonRule, ...] = (
     _TritonRule(grpc.StatusCode.CANCELLED, _ANY, Reason.ENGINE_UNAVAILABLE, "the engine gave the request up"),
     _TritonRule(grpc.StatusCode.RESOURCE_EXHAUSTED, _ANY, Reason.OVERLOADED, "the engine is full"),
     _TritonRule(grpc.StatusCode.DEADLINE_EXCEEDED, _ANY, Reason.DEADLINE_EXCEEDED, "the deadline has passed"),
+    # On a stream Triton's own refusals come without their status. These are of one that is shutting down.
+    _TritonRule(
+        grpc.StatusCode.UNKNOWN,
+        r"^request for unknown model|^server (is )?not ready",
+        Reason.ENGINE_UNAVAILABLE,
+        "the engine has not loaded the model",
+    ),
 )
 
 _STATUS_PREFIX = re.compile(r"^\[([A-Z_]+)\] ?")

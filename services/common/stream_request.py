@@ -17,12 +17,14 @@ MAX_BUFFERED_BYTES = 4 * 1024 * 1024
 class RequestLimits:
     """How many sequences a request has, and how many replies of each may wait for the reader.
 
-    `max_buffered_bytes` is the bound of them all.
+    `max_buffered_bytes` is the bound of them all. `resumed_tokens` are those that its one sequence had before, when it
+    goes on with an earlier request.
     """
 
     num_sequences: int
     max_buffered_of_each: int
     max_buffered_bytes: int = MAX_BUFFERED_BYTES
+    resumed_tokens: int = 0
 
 
 class RequestOwner(Protocol):
@@ -55,7 +57,7 @@ class StreamRequest:
         self._early: list[InferReply] = []
         self._late_timer: asyncio.TimerHandle | None = None  # runs while replies wait for earlier ones
         # Of each sequence, of the replies that are in their order.
-        self._token_counts = dict.fromkeys(range(limits.num_sequences), 0)
+        self._token_counts = dict.fromkeys(range(limits.num_sequences), limits.resumed_tokens)
         self._max_buffered = limits.max_buffered_of_each * limits.num_sequences  # each step brings each a reply
         self._max_buffered_bytes = limits.max_buffered_bytes
         self._buffered_bytes = 0

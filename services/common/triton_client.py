@@ -1,4 +1,4 @@
-"""The way to Triton: one channel, one long-lived stream that carries all generations, and unary calls.
+"""The way to one Triton: a channel, unary calls, and one long-lived stream that carries all generations.
 
 No call towards Triton is ever cancelled: Triton 2.51 dies under cancellations of streams. Requests are ended with stop
 messages on the same stream, and a unary call whose client has left is left to finish.
@@ -23,6 +23,7 @@ from services.common.infer_reply import (
     DELTA_KEY,
     FINISH_REASON,
     NUM_SEQUENCES,
+    RESUMED_TOKENS,
     SEQUENCE_INDEX,
     Array,
     InferReply,
@@ -62,7 +63,7 @@ def unavailable() -> NaiadError:
 
 
 class TritonChannel:
-    """The process's only channel to Triton, and unary inference on it."""
+    """The process's only channel to this Triton, and unary inference on it."""
 
     def __init__(self, address: str, retry_after_ms: int, tls: TritonTls | None = None) -> None:
         self.retry_after_ms = retry_after_ms
@@ -70,13 +71,30 @@ class TritonChannel:
         self._channel = open_triton_channel(address, _CHANNEL_OPTIONS, tls)
         self.stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._unary: set[asyncio.Task[Any]] = set()
+        self._waiters: set[asyncio.Future[Any]] = set()  # callers of calls in flight
+
+    @property
+    def waiting_calls(self) -> int:
+        """Number of callers that wait for an answer."""
+        return len(self._waiters)
 
     async def infer(self, request: Any) -> InferReply:
         """One ModelInfer. Raises NaiadError. A caller that is cancelled leaves the call itself running."""
         task = asyncio.ensure_future(self._infer(request))
         self._unary.add(task)
         task.add_done_callback(self._forget)
-        return read_reply(await asyncio.shield(task))
+        waiter = asyncio.shield(task)
+        self._waiters.add(waiter)
+        try:
+            return read_reply(await waiter)
+        finally:
+            self._waiters.discard(waiter)
+
+    def abandon(self, error: NaiadError) -> None:
+        """Ends the wait of all callers with `error`; the calls themselves go on, and nobody hears of them."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._unary.discard(task)
@@ -115,6 +133,7 @@ class TritonStream:
         self._task: asyncio.Task[None] | None = None
         self._retry_now = asyncio.Event()
         self._closing = False
+        self.responses_seen = 0
         self._break_listeners: list[Callable[[], None]] = []
 
     def start(self) -> None:
@@ -147,7 +166,12 @@ class TritonStream:
         if self._outbox is None:
             raise unavailable()
         self._next_number += 1
-        limits = RequestLimits(int(parameters.get(NUM_SEQUENCES, 1)), self._max_buffered, self._max_buffered_bytes)
+        limits = RequestLimits(
+            int(parameters.get(NUM_SEQUENCES, 1)),
+            self._max_buffered,
+            self._max_buffered_bytes,
+            int(parameters.get(RESUMED_TOKENS, 0)),
+        )
         key = self._next_number & _MAX_DELTA_KEY
         request = StreamRequest(self, model, f"{self._id_prefix}-{self._next_number}", key, limits)
         grouped = {**parameters, DELTA_GROUP: self._group, DELTA_KEY: key}
@@ -224,6 +248,7 @@ class TritonStream:
         try:
             async for response in call:
                 answered = True
+                self.responses_seen += 1
                 self._dispatch(response)
         except grpc.aio.AioRpcError as error:
             reason = f"{error.code().name}: {error.details()}"

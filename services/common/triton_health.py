@@ -26,8 +26,7 @@ class TritonHealth:
         self._ready_models: frozenset[str] = frozenset()
         self._once_ready_models: set[str] = set()
         self._server_ready = False
-        # Triton answers, and says that it is not ready: it is about to end, and waits for its streams.
-        self.triton_leaves = False
+        self._is_silent = False
         self._listeners: list[Callable[[bool], None]] = []
         self._stall_listeners: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
@@ -59,9 +58,9 @@ class TritonHealth:
         return {name: self.model_serving(name) for name in self._model_names()}
 
     @property
-    def server_ready(self) -> bool:
-        """Whether Triton said so when it was probed last."""
-        return self._server_ready
+    def is_silent(self) -> bool:
+        """Whether a probe has waited for its answer longer than it should: Triton is frozen, or very busy."""
+        return self._is_silent
 
     def on_probe(self, listener: Callable[[bool], None]) -> None:
         """Calls `listener(up)` after each probe and when the stream breaks."""
@@ -103,11 +102,13 @@ class TritonHealth:
             done, _ = await asyncio.wait((probe,), timeout=timeout_s)
             if not done:
                 self.mark_down()
+                self._is_silent = True
                 done, _ = await asyncio.wait((probe,), timeout=max(0.0, stall_s - timeout_s))
                 if not done:
                     for listener in self._stall_listeners:
                         listener()
                     await asyncio.wait((probe,))
+            self._is_silent = False
             if self._canary is not None:
                 self._canary.check(self._ready_models if self._server_ready else ())
             self._tell()
@@ -116,7 +117,6 @@ class TritonHealth:
     async def _probe(self) -> None:
         try:
             server = await self._channel.stub.ServerReady(service_pb2.ServerReadyRequest())
-            self.triton_leaves = not server.ready
             names = list(self._model_names())
             answers = await asyncio.gather(*(self._model_is_ready(name) for name in names))
         except grpc.aio.AioRpcError:

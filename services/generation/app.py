@@ -16,10 +16,10 @@ from services.common.registry import ModelRegistry, Task
 from services.common.server import ServiceApp
 from services.common.settings import GenerationSettings
 from services.common.text_models import TextModels
-from services.common.triton_client import TritonChannel, TritonStream, unavailable
-from services.common.triton_health import TritonHealth
-from services.common.triton_tls import TritonTls
-from services.generation.engine import LoadedModelsOnly
+from services.common.triton_inference import PooledInference
+from services.common.triton_member import StreamBuffers, TritonMember
+from services.common.triton_pool import TritonPool
+from services.generation.failover import FailoverEngine
 from services.generation.logic import GenerationLogic
 from services.generation.safety.build import make_stage
 from services.generation.servicer import GenerationServicer
@@ -33,46 +33,38 @@ def build(settings: GenerationSettings) -> ServiceApp:
     health = HealthService((SERVICE_NAME,))
     registry = ModelRegistry(settings.model_repository)
     models = TextModels(registry, settings, metrics)
-    channel = TritonChannel(settings.triton_address, settings.retry_after_ms, TritonTls.of(settings))
-    stream = TritonStream(channel, settings.max_buffered_responses, settings.max_buffered_bytes)
-    canary = Canary(channel.answers, ask_decoder(stream), settings)
-    triton_health = TritonHealth(channel, lambda: [entry.name for entry in registry.with_task(Task.GENERATE)], canary)
-    triton_metrics = TritonMetrics(metrics.registry)
+
+    def make_canary(member: TritonMember) -> Canary:
+        return Canary(member.channel.answers, ask_decoder(member.opened_stream), settings)
+
+    pool = TritonPool(
+        settings,
+        lambda: [entry.name for entry in registry.with_task(Task.GENERATE)],
+        TritonMetrics(metrics.registry),
+        StreamBuffers(settings.max_buffered_responses, settings.max_buffered_bytes),
+        make_canary,
+    )
     admission = Admission(admission_options(settings))
     AdmissionMetrics(metrics.registry, admission)
-    engine = LoadedModelsOnly(stream, triton_health.model_ready)
-    safety = make_stage(settings, models, channel, metrics.registry)
+    engine = FailoverEngine(pool, settings.triton_max_failovers)
+    inference = PooledInference(pool, settings.triton_max_failovers)
+    safety = make_stage(settings, models, inference, metrics.registry)
     logic = GenerationLogic(models, engine, admission, FrontendMetrics(metrics.registry), safety)
-    servicer = GenerationServicer(logic, triton_health.model_ready, settings.write_stall_timeout_ms)
+    servicer = GenerationServicer(logic, pool.model_ready, settings.write_stall_timeout_ms)
 
-    def on_probe(up: bool) -> None:
-        triton_metrics.triton_up.set(up)
-        health.set_serving(up and stream.is_open)
-        health.set_models(
-            SERVICE_NAME, {name: stream.is_open and ok for name, ok in triton_health.models_serving().items()}
-        )
-        # Not `up`, which waits for an answer of the canary, and that for the stream.
-        if triton_health.server_ready:
-            stream.retry_now()
-        else:
-            stream.release()
+    def on_change(up: bool) -> None:
+        health.set_serving(up)
+        health.set_models(SERVICE_NAME, pool.models_serving())
 
     def add_servicer(server: grpc.aio.Server) -> None:
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(servicer, server)
 
     async def start(resources: AsyncExitStack) -> None:
-        resources.push_async_callback(channel.close)
-        resources.push_async_callback(stream.close)
-        resources.push_async_callback(triton_health.close)
+        resources.push_async_callback(pool.close)
         resources.push_async_callback(models.close)
         await models.load_all(Task.GENERATE)
-        triton_health.on_probe(on_probe)
-        triton_health.on_stall(lambda: stream.fail_all(unavailable()))
-        stream.on_break(triton_health.mark_down)
-        stream.start()
-        triton_health.start(
-            settings.triton_probe_interval_ms, settings.triton_probe_timeout_ms, settings.triton_stall_timeout_ms
-        )
+        pool.on_change(on_change)
+        await pool.start()
 
     door = Door(admission, registry.has)
     return ServiceApp(SERVICE_NAME, add_servicer, start, metrics, health, door=door)

@@ -1,9 +1,8 @@
-"""The engine as the logic sees it; TritonStream is one."""
+"""The engine as the logic sees it; FailoverEngine is one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
-from services.common.errors import NaiadError, Reason
 from services.common.infer_reply import Array, InferReply, ParameterValue
 
 
@@ -27,19 +26,3 @@ class Engine(Protocol):
         self, model: str, inputs: Mapping[str, Array], parameters: Mapping[str, ParameterValue]
     ) -> EngineRequest:
         """Starts one. Raises ENGINE_UNAVAILABLE."""
-
-
-class LoadedModelsOnly:
-    """Passes on only requests for models that Triton has loaded: for others Triton 2.51 may abort (decision 0002)."""
-
-    def __init__(self, engine: Engine, is_loaded: Callable[[str], bool]) -> None:
-        self._engine = engine
-        self._is_loaded = is_loaded
-
-    def submit(
-        self, model: str, inputs: Mapping[str, Array], parameters: Mapping[str, ParameterValue]
-    ) -> EngineRequest:
-        """Starts one. Raises ENGINE_UNAVAILABLE."""
-        if not self._is_loaded(model):
-            raise NaiadError(Reason.ENGINE_UNAVAILABLE, f"model {model} is not loaded")
-        return self._engine.submit(model, inputs, parameters)

@@ -1,4 +1,4 @@
-"""The whole system as members of a supervisor: Triton first, then the services."""
+"""The whole system as members of a supervisor: Triton first, or several of it, then the services."""
 
 import dataclasses
 import socket
@@ -73,8 +73,8 @@ class System:
     """What `naiad serve` runs."""
 
     settings: SupervisorSettings
-    triton_options: TritonOptions
-    triton: Endpoint
+    triton_options: TritonOptions  # of the first Triton; the others differ in their ports
+    tritons: Sequence[Endpoint]
     services: Sequence[Endpoint]
     environment: Mapping[str, str]
     triton_tls: TritonTls | None = None
@@ -82,7 +82,7 @@ class System:
     def check(self) -> None:
         """Raises StartError for the first thing that would keep the system from starting."""
         self.triton_options.check()
-        ports.check_free([use for endpoint in (self.triton, *self.services) for use in endpoint.port_uses()])
+        ports.check_free([use for endpoint in (*self.tritons, *self.services) for use in endpoint.port_uses()])
 
     def serving(self, models: Path) -> "System":
         """The same system with its models at `models`."""
@@ -96,7 +96,7 @@ class System:
         """Empties the logs of an earlier start. Raises StartError when they cannot be written."""
         try:
             self.settings.log_directory.mkdir(parents=True, exist_ok=True)
-            for endpoint in (self.triton, *self.services):
+            for endpoint in (*self.tritons, *self.services):
                 self._log_path(endpoint.name).write_bytes(b"")
         except OSError as error:
             mend = "set NAIAD_LOG_DIRECTORY to a folder that can be written"
@@ -105,22 +105,26 @@ class System:
             ) from None
 
     def stages(self, reporter: Reporter) -> list[list[Member]]:
-        """Triton, then the services."""
-        return [[self._triton_member(reporter)], [self._service_member(service) for service in self.services]]
+        """All Tritons, then the services."""
+        return [
+            [self._triton_member(triton, reporter) for triton in self.tritons],
+            [self._service_member(service) for service in self.services],
+        ]
 
-    def _triton_member(self, reporter: Reporter) -> Member:
-        log_path = self._log_path("triton")
+    def _triton_member(self, triton: Endpoint, reporter: Reporter) -> Member:
+        log_path = self._log_path(triton.name)
+        options = dataclasses.replace(self.triton_options, grpc_port=triton.port, metrics_port=triton.metrics_port)
 
         async def wait_ready() -> None:
             # Asked at each start: a reload may have brought other models.
             models = self.triton_options.models()
             await readiness.wait_until_models_ready(
-                self.triton.address, models, readiness.LoadProgress(log_path, reporter), self.triton_tls
+                triton.address, models, readiness.LoadProgress(log_path, reporter), self.triton_tls
             )
 
         spec = ChildSpec(
-            name="triton",
-            command=self.triton_options.command(),
+            name=triton.name,
+            command=options.command(),
             environment=self.environment,
             log_path=log_path,
             stop_timeout_s=EXIT_TIMEOUT_S + TRITON_STOP_MARGIN_S,
@@ -156,7 +160,7 @@ def plan(environ: Mapping[str, str], repository: Path | None, wanted_services: S
         backend_directory=settings.backend_directory.resolve(),
         log_directory=settings.log_directory.resolve(),
     )
-    triton = _triton_endpoint(settings)
+    tritons = [_triton_endpoint(settings, number) for number in range(1, settings.triton_replicas + 1)]
     services = [_service_endpoint(name, load_settings(SERVICE_SETTINGS[name], environ)) for name in wanted_services]
     options = TritonOptions(
         server=find_tritonserver() if settings.triton_server == AUTO else Path(settings.triton_server).resolve(),
@@ -165,27 +169,29 @@ def plan(environ: Mapping[str, str], repository: Path | None, wanted_services: S
         else Path(settings.onnxruntime_library).resolve(),
         model_repository=settings.model_repository,
         backend_directory=settings.backend_directory,
-        host=triton.host,
-        grpc_port=triton.port,
-        metrics_port=triton.metrics_port,
+        host=settings.triton_host,
+        grpc_port=tritons[0].port,
+        metrics_port=tritons[0].metrics_port,
         tls_arguments=settings.triton_tls_arguments(),
     )
     environment = dict(environ) | {
         "NAIAD_MODEL_REPOSITORY": str(settings.model_repository),
-        "NAIAD_TRITON_ADDRESS": triton.address,
+        "NAIAD_TRITON_ADDRESS": ",".join(triton.address for triton in tritons),
         "PYTHONUNBUFFERED": "1",
     }
     for endpoint in services:
         environment |= {endpoint.variable: str(endpoint.port), endpoint.metrics_variable: str(endpoint.metrics_port)}
-    return System(settings, options, triton, services, environment, TritonTls.of(settings))
+    return System(settings, options, tritons, services, environment, TritonTls.of(settings))
 
 
-def _triton_endpoint(settings: SupervisorSettings) -> Endpoint:
+def _triton_endpoint(settings: SupervisorSettings, number: int) -> Endpoint:
+    """The endpoint of the Triton with this number, from 1; only the first has ports that are set."""
+    port, metrics_port = (settings.triton_grpc_port, settings.triton_metrics_port) if number == 1 else (0, 0)
     return Endpoint(
-        name="triton",
+        name="triton" if number == 1 else f"triton-{number}",
         host=settings.triton_host,
-        port=settings.triton_grpc_port or _free_port(settings.triton_host),
-        metrics_port=settings.triton_metrics_port or _free_port(settings.triton_host),
+        port=port or _free_port(settings.triton_host),
+        metrics_port=metrics_port or _free_port(settings.triton_host),
         variable="NAIAD_TRITON_GRPC_PORT",
         metrics_variable="NAIAD_TRITON_METRICS_PORT",
         host_variable="NAIAD_TRITON_HOST",

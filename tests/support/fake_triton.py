@@ -48,6 +48,11 @@ class SeenRequest:
         return int(self.parameters.get("num_return_sequences", 1))
 
     @property
+    def resumed_tokens(self) -> int:
+        """How many of the input tokens are new ones of an earlier run."""
+        return int(self.parameters.get("resumed_tokens", 0))
+
+    @property
     def options(self) -> dict[str, Any]:
         """The parameters without those that only say how to send the answer."""
         return {name: value for name, value in self.parameters.items() if not name.startswith("delta_")}
@@ -111,8 +116,9 @@ class GroupedDeltas:
         if not self._pending:
             asyncio.get_running_loop().call_soon(self._flush)
         name = (sequence.id, sequence.sequence_index)
-        self._pending.append((sequence, self._token_counts.get(name, 0), tokens))
-        self._token_counts[name] = self._token_counts.get(name, 0) + len(tokens)
+        first_token = self._token_counts.get(name, sequence.resumed_tokens)
+        self._pending.append((sequence, first_token, tokens))
+        self._token_counts[name] = first_token + len(tokens)
 
     def _flush(self) -> None:
         deltas = [
@@ -280,7 +286,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         if plan.wait_for_stop:
             await stop.wait()
         reason = "cancelled" if stop.is_set() else plan.finish_reason
-        end: dict[str, Any] = {"finish_reason": reason, "completion_tokens": sent_tokens, **plan.parameters}
+        completion_tokens = seen.resumed_tokens + sent_tokens
+        end: dict[str, Any] = {"finish_reason": reason, "completion_tokens": completion_tokens, **plan.parameters}
         if reason == "stop" and plan.stop_token_id is not None:
             end["stop_token_id"] = plan.stop_token_id
         if plan.error is not None:

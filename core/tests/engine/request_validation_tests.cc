@@ -84,6 +84,21 @@ TEST(RequestValidationTest, RefusesWhatTheTableSaysAndNamesTheField) {
       {"min_tokens", [](R& r) { r.stopping.min_tokens = 6; }},
       {"stop_token_ids", [](R& r) { r.stopping.stop_token_ids = {100}; }},
       {"stop_token_ids", [](R& r) { r.stopping.stop_token_ids.resize(65); }},
+      {"resumed_tokens", [](R& r) { r.resume.tokens = -1; }},
+      {"resumed_tokens", [](R& r) { r.resume.tokens = 3; }},
+      {"resumed_tokens", [](R& r) { r.resume.tokens = r.stopping.max_tokens = 2; }},
+      {"resumed_tokens",
+       [](R& r) {
+         r.resume.tokens = 1;
+         r.output.context_log_probs = true;
+       }},
+      {"resumed_sequence", [](R& r) { r.resume.sequence_index = -1; }},
+      {"resumed_sequence", [](R& r) { r.resume.sequence_index = kMaxSequences; }},
+      {"num_sequences",
+       [](R& r) {
+         r.resume.sequence_index = 1;
+         r.num_sequences = 2;
+       }},
       {"top_log_probs", [](R& r) { r.output = {true, -1, false}; }},
       {"top_log_probs", [](R& r) { r.output = {true, 21, false}; }},
       {"top_log_probs", [](R& r) { r.output = {false, 1, false}; }},
@@ -95,6 +110,19 @@ TEST(RequestValidationTest, RefusesWhatTheTableSaysAndNamesTheField) {
     EXPECT_EQ(status.code(), ErrorCode::kInvalidArgument) << item.field;
     EXPECT_EQ(status.message().substr(0, item.field.size()), item.field) << status.message();
   }
+}
+
+TEST(RequestValidationTest, ResumedTokensAreNotCountedTwice) {
+  GenerationRequest request = ValidRequest();
+  request.prompt_token_ids.assign(2 + 30, 1);
+  request.resume.tokens = 30;
+  request.stopping.max_tokens = 31;  // 2 + 31 - 1 positions fill the 8 blocks.
+  const Status status = ValidateRequest(request, kShape);
+  EXPECT_TRUE(status.ok()) << status.message();
+  request.stopping.max_tokens = 32;
+  EXPECT_EQ(ValidateRequest(request, kShape).message(),
+            "max_tokens: the prompt has 2 tokens and max_tokens is 32; they need 9 blocks of the KV cache, which has 8 "
+            "blocks of 4 tokens");
 }
 
 TEST(RequestValidationTest, RefusesWhatExceedsTheContextWithAllNumbers) {

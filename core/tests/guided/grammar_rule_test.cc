@@ -57,6 +57,17 @@ TEST(GrammarRule, ThePromptDoesNotCount) {
   EXPECT_EQ(AllowedTokens(*rule), std::vector<int32_t>{tokenizer.Id("a")});
 }
 
+TEST(GrammarRule, FollowsALongTextThatIsToldWithoutAskingInBetween) {
+  const TokenizerFile tokenizer;
+  const std::unique_ptr<LogitsRule> rule = CompileRegex(tokenizer, "(ab)+")->MakeRule();
+  for (int i = 0; i < 20'000; ++i) {
+    rule->OnToken(TokenOrigin::kGenerated, tokenizer.Id("a"));
+    rule->OnToken(TokenOrigin::kGenerated, tokenizer.Id("b"));
+  }
+  EXPECT_TRUE(rule->status().ok()) << rule->status().message();
+  EXPECT_THAT(AllowedTokens(*rule), ::testing::Contains(tokenizer.Id("a")));
+}
+
 TEST(GrammarRule, SequencesOfOneGrammarGoTheirOwnWays) {
   const TokenizerFile tokenizer;
   const auto grammar = CompileRegex(tokenizer, "ax|by");

@@ -39,6 +39,13 @@ class DeltaGroupTest : public ::testing::Test {
     return {log, std::make_unique<ResponseStream>(std::move(live), Clock::now(), DeltaGroupMembership{group_, key})};
   }
 
+  Member JoinResumed(int32_t key, int32_t resumed_tokens) {
+    auto [request, log] = testing::NewRequest({});
+    auto live = std::make_unique<LiveRequest>(nullptr, request);
+    return {log, std::make_unique<ResponseStream>(std::move(live), Clock::now(),
+                                                  DeltaGroupMembership{group_, key, resumed_tokens})};
+  }
+
   static std::vector<ReceivedResponse> End(Member& member) {
     member.stream->OnFinished({}, Summary(true));
     member.stream.reset();
@@ -51,6 +58,18 @@ class DeltaGroupTest : public ::testing::Test {
 
   std::shared_ptr<DeltaGroup> group_ = std::make_shared<DeltaGroup>();
 };
+
+TEST_F(DeltaGroupTest, TokensOfAnEarlierRunCountAsSent) {
+  Member resumed = JoinResumed(7, 20);
+  resumed.stream->OnDelta(Delta(0, {1, 2}));
+  resumed.stream->OnStepEnd();
+  resumed.stream->OnDelta(Delta(0, {3}));
+  resumed.stream->OnStepEnd();
+  const auto responses = End(resumed);
+  ASSERT_EQ(responses.size(), 3U);
+  EXPECT_EQ(Int32s(responses[0].tensors.at("output_ids")), (std::vector<int32_t>{7, 0, 20, 2, 1, 2}));
+  EXPECT_EQ(Int32s(responses[1].tensors.at("output_ids")), (std::vector<int32_t>{7, 0, 22, 1, 3}));
+}
 
 TEST_F(DeltaGroupTest, OneResponseOfTheFirstCarriesAllTokensOfAStep) {
   Member first = Join(7);

@@ -45,6 +45,7 @@ TEST(DecodeGeneration, GivesTheContractsDefaults) {
   EXPECT_EQ(decoded.request.num_sequences, 1);
   EXPECT_TRUE(decoded.request.use_prefix_cache);
   EXPECT_FALSE(decoded.request.max_draft_tokens.has_value());
+  EXPECT_EQ(decoded.request.resume.tokens, 0);
   EXPECT_FALSE(decoded.guide.has_value());
 }
 
@@ -70,7 +71,9 @@ TEST(DecodeGeneration, ReadsEveryParameterAndTensor) {
                          {"request_priority", int64_t{-7}},
                          {"num_return_sequences", int64_t{3}},
                          {"use_prefix_cache", false},
-                         {"max_draft_tokens", int64_t{0}}};
+                         {"max_draft_tokens", int64_t{0}},
+                         {"resumed_tokens", int64_t{2}},
+                         {"resumed_sequence", int64_t{4}}};
   DecodedGeneration decoded;
   const Status status = DecodeGeneration(contents, &decoded);
   ASSERT_TRUE(status.ok()) << status.message();
@@ -97,6 +100,8 @@ TEST(DecodeGeneration, ReadsEveryParameterAndTensor) {
   EXPECT_EQ(request.num_sequences, 3);
   EXPECT_FALSE(request.use_prefix_cache);
   EXPECT_EQ(request.max_draft_tokens, 0);
+  EXPECT_EQ(request.resume.tokens, 2);
+  EXPECT_EQ(request.resume.sequence_index, 4);
 }
 
 RequestContents WithGuide(const std::string& type, const std::string& text) {

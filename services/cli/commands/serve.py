@@ -85,7 +85,7 @@ async def _supervise(system: System, models: ServedModels, reporter: Reporter) -
 
 def describe(system: System) -> str:
     """Where everything listens, and what to try."""
-    endpoints = [*system.services, system.triton]
+    endpoints = [*system.services, *system.tritons]
     table = format_table(
         ("PART", "GRPC", "METRICS"), [(endpoint.name, endpoint.address, endpoint.metrics_url) for endpoint in endpoints]
     )

@@ -8,7 +8,7 @@ from services.common.registry import ModelRegistry, Task
 from services.common.safety_settings import OFF, SafetySettings
 from services.common.setting import SettingsError
 from services.common.text_models import TextModels
-from services.common.triton_client import TritonChannel
+from services.common.triton_inference import PooledInference
 from services.generation.safety.classifier import ModerationClassifier
 from services.generation.safety.metrics import SafetyMetrics
 from services.generation.safety.policy import ANY_MODEL, PolicyError, SafetyPolicy, load_policy
@@ -16,7 +16,7 @@ from services.generation.safety.stage import SafetyStage
 
 
 def make_stage(
-    settings: SafetySettings, models: TextModels, channel: TritonChannel, metrics_registry: CollectorRegistry
+    settings: SafetySettings, models: TextModels, inference: PooledInference, metrics_registry: CollectorRegistry
 ) -> SafetyStage | None:
     """The stage, None when it is off. Raises SettingsError."""
     if settings.safety_policy == OFF:
@@ -25,7 +25,7 @@ def make_stage(
         policy = load_policy(Path(settings.safety_policy))
         check_models(policy, models.registry)
         metrics = SafetyMetrics(metrics_registry)
-        return SafetyStage(policy, ModerationClassifier(channel, models, metrics), metrics)
+        return SafetyStage(policy, ModerationClassifier(inference, models, metrics), metrics)
     except PolicyError as error:
         raise SettingsError(f"NAIAD_SAFETY_POLICY: {error}") from None
     except ModuleNotFoundError as error:

@@ -11,7 +11,8 @@ from services.common.call import new_request_id
 from services.common.errors import NaiadError, Reason
 from services.common.registry import Task
 from services.common.text_models import TextModel, TextModels
-from services.common.triton_client import TritonChannel, unavailable
+from services.common.triton_client import unavailable
+from services.common.triton_inference import PooledInference
 from services.common.triton_messages import infer_request
 from services.generation.safety.metrics import SafetyMetrics
 
@@ -25,8 +26,8 @@ Scores = Mapping[str, float]
 class ModerationClassifier:
     """Scores texts by label."""
 
-    def __init__(self, channel: TritonChannel, models: TextModels, metrics: SafetyMetrics) -> None:
-        self._channel = channel
+    def __init__(self, inference: PooledInference, models: TextModels, metrics: SafetyMetrics) -> None:
+        self._inference = inference
         self._models = models
         self._metrics = metrics
 
@@ -54,7 +55,7 @@ class ModerationClassifier:
             inputs["token_type_ids"] = np.array([kind for part in pack for kind in part.type_ids], np.int32)
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                reply = await self._channel.infer(infer_request(entry.name, new_request_id(), inputs, {}, (LOGITS,)))
+                reply = await self._inference.infer(infer_request(entry.name, new_request_id(), inputs, {}, (LOGITS,)))
         except TimeoutError:
             raise unavailable() from None
         logits = reply.outputs.get(LOGITS)

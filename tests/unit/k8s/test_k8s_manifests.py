@@ -239,7 +239,9 @@ def test_settings_are_nowhere_but_in_the_shared_config_map(render: Render, folde
 @each_kustomization
 def test_services_reach_triton_where_it_listens(render: Render, folder: str) -> None:
     manifests = render(folder)
-    host, port = settings_of(manifests)["NAIAD_TRITON_ADDRESS"].split(":")
+    address = settings_of(manifests)["NAIAD_TRITON_ADDRESS"]
+    assert address.startswith("dns:///"), "or else only one pod would be used"
+    host, port = address.removeprefix("dns:///").split(":")
     service = of_kind(manifests, "Service")[host]
     assert service["spec"]["clusterIP"] == "None"
     assert [entry["port"] for entry in service["spec"]["ports"]] == [int(port)]

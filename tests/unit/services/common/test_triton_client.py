@@ -369,3 +369,32 @@ async def test_an_error_of_a_forgotten_request_harms_no_other(fake: FakeTriton, 
     await asyncio.sleep(0)
     waiting.stop()
     assert (await all_replies(waiting))[-1].parameters["finish_reason"] == "cancelled"
+
+
+async def test_a_resumed_request_counts_the_tokens_that_came_before(fake: FakeTriton, stream: TritonStream) -> None:
+    fake.plan = lambda _: Plan(tokens=[3, 4, 5])
+    request = submit(stream, resumed_tokens=10)
+    replies = await all_replies(request)
+    assert ids_of(replies) == [3, 4, 5]
+    assert [reply.first_token for reply in replies if reply.token_ids] == [10, 11, 12]
+
+
+async def test_callers_of_an_abandoned_channel_hear_at_once(fake: FakeTriton, channel: TritonChannel) -> None:
+    arrived, proceed, finished = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def answer() -> Any:
+        arrived.set()
+        await proceed.wait()
+        finished.set()
+        return infer_response("", {"logits": np.ones((1, 2), np.float32)}, {}, final=False)
+
+    fake.infer = lambda _: answer()
+    caller = asyncio.create_task(channel.infer(infer_request("sentiment", "", {}, {})))
+    await arrived.wait()
+    channel.abandon(unavailable())
+    with pytest.raises(NaiadError):
+        await caller
+    proceed.set()  # the call itself was not cancelled
+    async with asyncio.timeout(5):
+        await finished.wait()
+    assert channel.waiting_calls == 0

@@ -30,9 +30,10 @@ def test_a_port_of_0_is_picked_here_so_that_a_restarted_child_keeps_it() -> None
     system = plan({"NAIAD_TRITON_GRPC_PORT": "0", "NAIAD_GENERATION_PORT": "0"}, None, ALL)
     generation = system.services[1]
     assert generation.port > 0
-    assert system.triton.port > 0
+    (triton,) = system.tritons
+    assert triton.port > 0
     assert system.environment["NAIAD_GENERATION_PORT"] == str(generation.port)
-    assert system.environment["NAIAD_TRITON_ADDRESS"] == f"127.0.0.1:{system.triton.port}"
+    assert system.environment["NAIAD_TRITON_ADDRESS"] == f"127.0.0.1:{triton.port}"
 
 
 def test_who_listens_on_all_addresses_is_called_on_the_loopback() -> None:
@@ -40,7 +41,22 @@ def test_who_listens_on_all_addresses_is_called_on_the_loopback() -> None:
     assert system.services[0].address == "127.0.0.1:50051"
     assert system.services[0].metrics_url == "http://127.0.0.1:9101/metrics"
     # Triton has a setting of its own: it must not be opened to the network by the way.
-    assert system.triton.host == "127.0.0.1"
+    assert [triton.host for triton in system.tritons] == ["127.0.0.1"]
+
+
+def test_several_tritons_serve_the_same_models_on_ports_of_their_own(tmp_path: Path) -> None:
+    system = plan({"NAIAD_TRITON_REPLICAS": "3", "NAIAD_TRITON_GRPC_PORT": "7001"}, tmp_path, ALL)
+    tritons, services = system.stages(Reporter())
+    assert [member.spec.name for member in tritons] == ["triton", "triton-2", "triton-3"]
+    assert len({member.spec.log_path for member in tritons}) == 3
+    ports = [triton.port for triton in system.tritons]
+    assert ports[0] == 7001
+    assert len(set(ports)) == 3
+    for port, member in zip(ports, tritons, strict=True):
+        assert f"--grpc-port={port}" in member.spec.command
+        assert f"--model-repository={tmp_path}" in member.spec.command
+    addresses = ",".join(f"127.0.0.1:{port}" for port in ports)
+    assert services[0].spec.environment["NAIAD_TRITON_ADDRESS"] == addresses
 
 
 def test_a_service_has_its_grace_before_it_is_killed() -> None:
