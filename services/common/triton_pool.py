@@ -167,7 +167,8 @@ class TritonPool:
 
     def _on_probe(self, member: TritonMember, up: bool) -> None:
         if member.stream is not None:
-            if up:
+            # Not `up`, which waits for an answer of the canary, and that for the stream.
+            if member.health.server_ready:
                 member.stream.retry_now()
             else:
                 member.stream.release()
