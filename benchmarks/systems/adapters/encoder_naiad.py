@@ -135,8 +135,8 @@ class NaiadEncoder(TextEncoder):
         if options["path"] == "service":
             folder = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
             # Clients that wait in a closed loop are no overload here: all that they send is to be computed.
-            settings = {"NAIAD_CLASSIFICATION_QUEUE_TARGET_MS": "0"}
-            stack = self._open.enter_context(running_stack(repository, folder, **settings))
+            running = running_stack(repository, folder, NAIAD_CLASSIFICATION_QUEUE_TARGET_MS="0")
+            stack = self._open.enter_context(running)
             self._embedder = ServiceEmbedder(self._channel(stack.address("classification")), entry.name)
         else:
             server = self._open.enter_context(run_triton(repository))
