@@ -72,6 +72,11 @@ class RunningServer:
         self._resources = resources
         self.endpoints = endpoints
 
+    @property
+    def stopping(self) -> asyncio.Event:
+        """Set once no new calls are accepted."""
+        return self._drain.stopping
+
     async def stop(self, grace_ms: int, notice_ms: int = 0) -> None:
         """NOT_SERVING first; after `notice_ms` no new calls, `grace_ms` for those in flight; then all is closed."""
         await self._drain.run(DrainTimes(notice_s=notice_ms / 1000, grace_s=grace_ms / 1000))
