@@ -53,7 +53,7 @@ def build(settings: GenerationSettings) -> ServiceApp:
         )
         if up:
             stream.retry_now()
-        else:
+        elif not triton_health.server_ready:  # else a model that has not answered yet could never be asked
             stream.release()
 
     def add_servicer(server: grpc.aio.Server) -> None:
