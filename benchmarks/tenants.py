@@ -149,7 +149,12 @@ async def measure(stack: Stack, tokens: dict[str, str], seconds: float, rounds: 
         outcomes = await asyncio.gather(*(tenant.insist(IN_FLIGHT // 2, span_s) for tenant in tenants))
     capacity = sum(len(outcome.served_ms) for outcome in outcomes) / (2 * WARM_SECONDS)
     await asyncio.gather(*(tenant.close() for tenant in tenants))
-    results = [await phase(stack, tokens, capacity / 4, times, seconds) for _ in range(rounds) for times in TIMES]
+    print(f"capacity {capacity:.1f} requests/s", flush=True)
+    results: list[Result] = []
+    for _ in range(rounds):
+        for times in TIMES:
+            results.append(await phase(stack, tokens, capacity / 4, times, seconds))
+            print(summary(results[-1:]).splitlines()[-1], flush=True)
     return capacity, results
 
 
@@ -199,7 +204,6 @@ def main() -> None:
             NAIAD_GENERATION_MAX_INFLIGHT_TOKENS=str(IN_FLIGHT * (PROMPT_TOKENS + NEW_TOKENS)),
         ) as stack:
             capacity, results = asyncio.run(measure(stack, tokens, arguments.seconds, arguments.rounds))
-    print(f"capacity {capacity:.1f} requests/s\n")
     print(summary(results))
     print(f"\np99 of the modest tenant, 10 times to 1: {ratio(results):.2f} (goal: at most {GOAL})")
     report = {"capacity_requests_per_s": capacity, "phases": [asdict(one) for one in results], "ratio": ratio(results)}
