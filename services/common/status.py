@@ -113,6 +113,13 @@ _TRITON_RULES: tuple[_TritonRule, ...] = (
         grpc.StatusCode.UNAVAILABLE, r"timeout expired", Reason.DEADLINE_EXCEEDED, "the request waited too long"
     ),
     _TritonRule(grpc.StatusCode.UNAVAILABLE, _ANY, Reason.ENGINE_UNAVAILABLE, "the engine cannot be reached"),
+    # On a stream every code is UNKNOWN. A Triton that is about to end has unloaded its models, and still answers.
+    _TritonRule(
+        grpc.StatusCode.UNKNOWN,
+        r"request for unknown model|has no available versions|server exiting",
+        Reason.ENGINE_UNAVAILABLE,
+        "the engine has not loaded the model",
+    ),
     _TritonRule(grpc.StatusCode.NOT_FOUND, _ANY, Reason.ENGINE_UNAVAILABLE, "the engine has not loaded the model"),
     _TritonRule(grpc.StatusCode.CANCELLED, _ANY, Reason.ENGINE_UNAVAILABLE, "the engine gave the request up"),
     _TritonRule(grpc.StatusCode.RESOURCE_EXHAUSTED, _ANY, Reason.OVERLOADED, "the engine is full"),

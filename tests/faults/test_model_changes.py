@@ -34,6 +34,7 @@ def generate(stack: Stack, model: str = "decoder") -> str:
     """Which version answers, or the name of the gRPC status."""
     request = generation_pb2.GenerateRequest(model=model)
     request.token_ids.ids.extend(PROMPT)
+    request.sampling.temperature = 0.0
     request.stopping.max_tokens, request.stopping.ignore_eos = TOKENS, True
     request.response.return_token_ids = True
     try:

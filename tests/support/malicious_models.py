@@ -23,11 +23,11 @@ SECRET = "root:$6$never-in-a-log"
 
 
 def entry_with_outside_weights(repository: Path, name: str = "victim") -> Path:
-    """A good entry whose weights lie in model.onnx.data, as exports write them."""
+    """A good entry whose larger weights lie in model.onnx.data, as exports write them."""
     entry = make_encoder(repository, name, EncoderSpec(task="embed"), {"intra_op_threads": "1"})
     graph = onnx.load(entry / GRAPH)
     onnx.save(
-        graph, entry / GRAPH, save_as_external_data=True, location=DATA.name, size_threshold=0, convert_attribute=False
+        graph, entry / GRAPH, save_as_external_data=True, location=DATA.name, size_threshold=64, convert_attribute=False
     )
     rehash(entry)
     return entry

@@ -61,6 +61,11 @@ def test_the_status_fits_into_metadata_however_much_is_wrong() -> None:
     ("code", "message", "reason"),
     [
         (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size", Reason.OVERLOADED),
+        (
+            grpc.StatusCode.UNKNOWN,
+            "Request for unknown model: 'chat' has no available versions",
+            Reason.ENGINE_UNAVAILABLE,
+        ),
         (grpc.StatusCode.UNAVAILABLE, "Request timeout expired", Reason.DEADLINE_EXCEEDED),
         (grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses", Reason.ENGINE_UNAVAILABLE),
         (grpc.StatusCode.UNKNOWN, "[RESOURCE_EXHAUSTED] inbox is full", Reason.OVERLOADED),

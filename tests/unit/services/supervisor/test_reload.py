@@ -67,11 +67,14 @@ def engine(name: str, models: ServedModels, folder: Path) -> Member:
         folder / f"{name}.log",
     )
 
+    seen = 0
+
     async def wait_ready() -> None:
+        nonlocal seen
         wanted = " ".join(sorted(path.name for path in models.path.iterdir()))
-        starts = len(lines_of(loaded))
-        while lines_of(loaded)[starts:] != [wanted]:  # noqa: ASYNC110 - a file tells
+        while lines_of(loaded)[seen:] != [wanted]:  # noqa: ASYNC110 - a file tells
             await asyncio.sleep(0.005)
+        seen += 1
 
     return Member(spec, wait_ready, 20.0)
 
