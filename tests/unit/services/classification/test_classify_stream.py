@@ -366,7 +366,7 @@ async def test_a_shutdown_answers_what_the_engine_has_and_says_so(serve: Callabl
         await call.send_all()
         await arrived.wait()
         stopping = asyncio.create_task(service.server.stop(grace_ms=10_000))
-        await service.server._app.stopping.wait()
+        await service.server._drain.stopping.wait()
         release.set()
         code, _ = await call.failure()
         assert code is grpc.StatusCode.UNAVAILABLE
@@ -390,7 +390,7 @@ async def test_a_stream_whose_items_are_all_in_the_engine_ends_well_in_a_shutdow
         await call.end()
         await arrived.wait()
         stopping = asyncio.create_task(service.server.stop(grace_ms=10_000))
-        await service.server._app.stopping.wait()
+        await service.server._drain.stopping.wait()
         release.set()
         assert scores(await call.rest()) == [14.0]
         await stopping
