@@ -32,11 +32,6 @@ class TritonHealth:
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def server_ready(self) -> bool:
-        """Whether Triton says that it is ready, whatever its models do."""
-        return self._server_ready
-
-    @property
     def up(self) -> bool:
         """Whether Triton is ready with every model that it once had; one exported since then does not count."""
         names = set(self._model_names())
