@@ -52,6 +52,10 @@ class OverloadedError(CallError):
     """Ask again after `retry_after_ms`."""
 
 
+class QuotaExceededError(OverloadedError):
+    """A limit of the caller's own is reached; without `retry_after_ms` the request alone is larger than a limit."""
+
+
 class UnavailableError(CallError):
     """The service, or the engine behind it, cannot be reached or is shutting down."""
 
@@ -85,6 +89,7 @@ _BY_REASON: dict[str, type[CallError]] = {
     Reason.MODEL_NOT_FOUND: ModelNotFoundError,
     Reason.WRONG_TASK: WrongTaskError,
     Reason.OVERLOADED: OverloadedError,
+    Reason.QUOTA_EXCEEDED: QuotaExceededError,
     Reason.ENGINE_UNAVAILABLE: UnavailableError,
     Reason.SHUTTING_DOWN: UnavailableError,
     Reason.DEADLINE_EXCEEDED: DeadlineExceededError,
