@@ -52,8 +52,8 @@ class OverloadedError(CallError):
     """Ask again after `retry_after_ms`."""
 
 
-class QuotaExceededError(CallError):
-    """The caller is beyond the limits of its tenant; without `retry_after_ms` the request alone is larger than one."""
+class QuotaExceededError(OverloadedError):
+    """A limit of the caller's own is reached; without `retry_after_ms` the request alone is larger than a limit."""
 
 
 class UnavailableError(CallError):

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 
 POLICY = {
     "version": 1,
-    "word_lists": {"capitals": ["paris"], "reserved": ["the quick brown"]},
+    "word_lists": {"capitals": ["paris"], "reserved": ["wonderful sunny"]},
     "rules": {
         "no_capitals": {"word_list": "capitals", "action": "redact", "replacement": "[city]"},
         "not_reserved": {"word_list": "reserved", "action": "block"},
@@ -62,13 +62,13 @@ def test_a_word_is_redacted_in_the_answer_and_in_every_event_of_the_stream(
 
 
 def test_a_blocked_phrase_ends_the_stream_before_its_first_word(naiad: client.Client) -> None:
-    prompt = "The quick brown fox jumps over the lazy dog. " * 4
+    prompt = "I love these wonderful sunny days. " * 4
     events = list(naiad.stream(model="chat", text=prompt, sampling=GREEDY, stopping={"max_tokens": 40}))
     text = "".join(event.delta.text for event in events)
     (finished,) = [event.finished for event in events if event.HasField("finished")]
     assert finished.finish_reason == pb.FINISH_REASON_CONTENT_FILTER
     assert list(finished.safety_rules) == ["not_reserved"]
-    assert "quick" not in text.lower()
+    assert "wonderful" not in text.lower()
 
 
 def test_a_classifier_of_the_repository_refuses_a_prompt(naiad: client.Client) -> None:

@@ -32,6 +32,7 @@ async def traced(tmp_path: Path) -> AsyncIterator[tuple[generation_pb2_grpc.Gene
             model_repository=tmp_path,
             triton_address=fake.address,
             triton_probe_interval_ms=20,
+            canary_interval_ms=0,  # tests count what the fake engine is asked
             otlp_endpoint=endpoint,
         )
         async with running(build(settings), settings) as (_, channel):

@@ -63,6 +63,7 @@ def serve(tmp_path: Path) -> ServeWith:
             model_repository=repository,
             triton_address=fake.address,
             triton_probe_interval_ms=20,
+            canary_interval_ms=0,  # tests count what the fake engine is asked
             safety_policy=str(path),
         )
         async with running(build(settings), settings) as (server, channel):
