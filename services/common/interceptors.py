@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from services.common.bounds_check import check_bounds
 from services.common.call import Call, request_id_or_new, set_current_call
 from services.common.errors import NaiadError, Reason, invalid_field
 from services.common.metrics import ServiceMetrics
@@ -149,6 +150,7 @@ def _tolerant(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], A
 def _readable(request: Any) -> Any:
     if isinstance(request, _Undecodable):
         raise invalid_field("request", "the bytes are not a message of this method's type")
+    check_bounds(request)
     return request
 
 
