@@ -6,6 +6,11 @@
 namespace naiad {
 namespace {
 
+// The library writes a value by recursion: one that is nested a hundred thousand times, into a message, would exhaust
+// the stack.
+constexpr int kMaxJsonDepth = 64;
+constexpr size_t kMaxMessageBytes = 1'000;
+
 const nlohmann::json& EmptyObject() {
   static const nlohmann::json empty = nlohmann::json::object();
   return empty;
@@ -44,7 +49,10 @@ FieldReader::FieldReader(const nlohmann::json& object, std::string document, std
 bool FieldReader::Has(std::string_view key) const { return object_->contains(key); }
 
 void FieldReader::Fail(std::string_view key, const std::string& text) {
-  if (status_->ok()) *status_ = Status::InvalidArgument(document_ + ": " + path_ + std::string(key) + " " + text);
+  if (!status_->ok()) return;
+  std::string message = document_ + ": " + path_ + std::string(key) + " " + text;
+  if (message.size() > kMaxMessageBytes) message = message.substr(0, kMaxMessageBytes) + "...";
+  *status_ = Status::InvalidArgument(message);
 }
 
 void FieldReader::FailValue(std::string_view key, const nlohmann::json& value, const std::string& rule) {
@@ -143,8 +151,18 @@ const nlohmann::json& FieldReader::Array(std::string_view key) {
 }
 
 Status ParseJsonObject(const std::string& text, const std::string& document, nlohmann::json* value) {
-  *value = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  bool too_deep = false;
+  // Nothing is left out: to read on is bounded by the text, and what is made of it goes at once.
+  const auto note_depth = [&too_deep](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+    too_deep = too_deep || depth > kMaxJsonDepth;
+    return true;
+  };
+  *value = nlohmann::json::parse(text, note_depth, /*allow_exceptions=*/false);
   if (value->is_discarded()) return Status::InvalidArgument(document + ": is not valid JSON");
+  if (too_deep) {
+    return Status::InvalidArgument(document + ": has lists or objects nested more than " +
+                                   std::to_string(kMaxJsonDepth) + " deep");
+  }
   if (!value->is_object()) return Status::InvalidArgument(document + ": is not a JSON object");
   return Status::Ok();
 }

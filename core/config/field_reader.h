@@ -52,7 +52,7 @@ class FieldReader {
   Status* status_;
 };
 
-// Parses `text` as a JSON object into `value`; the status names `document`.
+// Parses `text` as a JSON object, nested at most 64 deep, into `value`; the status names `document`.
 Status ParseJsonObject(const std::string& text, const std::string& document, nlohmann::json* value);
 
 // "a, b, c", for messages.

@@ -1,5 +1,6 @@
 #include "config/triton_config.h"
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
 #include <optional>
@@ -11,6 +12,7 @@ namespace {
 
 constexpr char kDocument[] = "config.pbtxt";
 constexpr int64_t kMostBytes = int64_t{1} << 46;
+constexpr uint64_t kMostGpus = 1'024;
 
 // A tensor as the contract declares it.
 struct Tensor {
@@ -94,7 +96,18 @@ void ReadGpu(FieldReader& reader, const nlohmann::json& group, int32_t* gpu) {
     reader.Fail("instance_group.gpus", "must name one GPU, as in gpus: [ 0 ]: one engine a model");
     return;
   }
-  *gpu = gpus->front().get<int32_t>();
+  const auto number = gpus->front().get<uint64_t>();
+  if (number > kMostGpus)
+    return reader.Fail("instance_group.gpus", "is " + std::to_string(number) + ", which is no GPU");
+  *gpu = static_cast<int32_t>(number);
+}
+
+// Of one instance group; what Triton's own type of it could not hold is cut, so that a sum always fits.
+int64_t InstancesOf(const nlohmann::json& group) {
+  using Limits = std::numeric_limits<int32_t>;
+  const auto number = group.find("count");
+  if (number == group.end() || !number->is_number_integer()) return 1;
+  return std::clamp<int64_t>(number->get<int64_t>(), Limits::min(), Limits::max());
 }
 
 void ReadInstances(FieldReader& reader, ModelConfig* config) {
@@ -112,8 +125,7 @@ void ReadInstances(FieldReader& reader, ModelConfig* config) {
                   "is " + kind + "; it must be " + std::string(wanted) + " for device " + (cuda ? "cuda" : "cpu"));
     }
     if (cuda) ReadGpu(reader, group, &config->gpu);
-    const auto number = group.find("count");
-    count += number != group.end() && number->is_number_integer() ? number->get<int64_t>() : 1;
+    count += InstancesOf(group);
   }
   if (count != 1) {
     reader.Fail("instance_group.count", "is " + std::to_string(count) + "; it must be 1, one engine a model");

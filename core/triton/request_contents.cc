@@ -99,7 +99,9 @@ Status FindInput(const RequestContents& contents, const std::string& name, TRITO
     }
     if (input.shape.size() != 1) return Status::InvalidArgument(name + " must have one dimension");
     const auto count = static_cast<uint64_t>(input.shape[0]);
-    if (input.shape[0] < 0 || input.bytes.size() != count * sizeof(Number)) {
+    // Divided, not multiplied: the shape is the client's, and 2^62 times 4 is 0.
+    if (input.shape[0] < 0 || input.bytes.size() % sizeof(Number) != 0 ||
+        count != input.bytes.size() / sizeof(Number)) {
       return Status::InvalidArgument(name + " has " + std::to_string(input.bytes.size()) +
                                      " bytes, which do not make " + std::to_string(input.shape[0]) + " values");
     }

@@ -10,12 +10,12 @@ from services.classification.encoder_client import LOGITS, EncoderJob
 from services.classification.long_texts import Reading, read_in_windows, read_whole
 from services.classification.pack_queue import EncoderAnswer
 from services.classification.text_batches import ITEM_BYTES, Item, TextBatches, check_length, run_noted, size_error
+from services.common.bounds import MAX_ID_BYTES
 from services.common.errors import NaiadError, Reason, invalid_field
 from services.common.text_models import TextModel
 from services.common.tokenizer import Encoded
 
 MESSAGE_BYTES = 256 * 1024
-MAX_ID_BYTES = 256
 FIRST_RETRY_S = 0.05
 MAX_RETRY_S = 1.0
 # A queue that is full for longer than this is an overload that the client shall know of.

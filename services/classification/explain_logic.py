@@ -10,15 +10,17 @@ import numpy.typing as npt
 
 from services.classification.masked_text import MaskedScores, MaskedText
 from services.classification.shapley import BoolArray, FloatArray, Shares, all_pairs, fit_pairs, sample_pairs
-from services.classification.text_batches import TextBatches, Timings, check_length, size_error
+from services.classification.text_batches import TextBatches, Timings, check_length
 from services.classification.words import Word, split_words, words_of_tokens
+from services.common.bounds import range_of
 from services.common.errors import NaiadError, Reason, invalid_field
 from services.common.registry import ModelEntry, Task
 from services.common.text_models import TextModel
 from services.common.tokenizer import Encoded
 
 MAX_WORDS = 1_000
-MIN_SAMPLES, MAX_SAMPLES, DEFAULT_SAMPLES = 16, 10_000, 512
+DEFAULT_SAMPLES = 512
+SAMPLES = range_of("ExplainRequest", "max_samples")
 # Runs that the words' shares are tested on, and not made from.
 _MAX_HELD_OUT = 64
 _HELD_OUT_OCCLUSION = 32
@@ -84,9 +86,6 @@ class ExplainLogic:
 
     async def _split(self, model: TextModel, text: str, truncate: bool) -> tuple[Encoded, list[Word]]:
         """Tokens of the text and the words that they are of."""
-        too_large = size_error(text, "text")
-        if too_large is not None:
-            raise too_large
         limit = model.entry.context_length_tokens
 
         def work() -> tuple[Encoded, list[Word]]:
@@ -130,8 +129,8 @@ class _Plan:
 def _check(entry: ModelEntry, options: ExplainOptions) -> None:
     if options.label is not None and options.label not in entry.labels:
         raise invalid_field("label", f"is none of the labels of {entry.name}")
-    if options.method == SHAPLEY and not MIN_SAMPLES <= options.max_samples <= MAX_SAMPLES:
-        raise invalid_field("max_samples", f"{options.max_samples} is not from {MIN_SAMPLES} to {MAX_SAMPLES}")
+    if options.method == SHAPLEY and not SAMPLES.allows(options.max_samples):
+        raise invalid_field("max_samples", f"{options.max_samples} is not {SAMPLES}")
 
 
 def _plan_runs(words: int, options: ExplainOptions) -> tuple[_Plan, BoolArray, npt.NDArray[np.intp]]:

@@ -11,7 +11,7 @@ from services.classification.encoder_client import EMBEDDINGS, EncoderJob
 from services.classification.pack_queue import EncoderAnswer
 from services.classification.pair_inputs import PairInput, SharedTexts, run_pairs, tokenize_shared
 from services.classification.scores import best_first
-from services.classification.text_batches import ITEM_BYTES, TextBatches, Timings, check_items, size_error
+from services.classification.text_batches import ITEM_BYTES, TextBatches, Timings, check_items
 from services.classification.vectors import cosines
 from services.common.activation import activate
 from services.common.errors import NaiadError, Reason, invalid_field
@@ -63,8 +63,6 @@ class RerankLogic:
             column = _relevance_column(model.entry) if cross_encoder else 0
             check_items(documents, "documents")
             check_top_k(options.top_k, "top_k")
-            if error := size_error(query, "query"):
-                raise error
             batches.check_response_size(_response_bytes(documents, options), "documents")
             if cross_encoder:
                 scores = await self._read_together(model, query, documents, options.truncate, column)

@@ -9,12 +9,13 @@ from typing import TypeVar
 from services.classification.encoder_client import EMBEDDINGS, HIDDEN_STATES, EncoderClient, EncoderJob
 from services.classification.pack_queue import EncoderAnswer, EncoderInput
 from services.common.admission import Admission
+from services.common.bounds import MAX_TEXT_BYTES
 from services.common.call import current_call
 from services.common.deadline import RecentTimes
 from services.common.engine_run import EngineRun
 from services.common.errors import NaiadError, invalid_field
 from services.common.registry import ModelEntry
-from services.common.text_models import MAX_TEXT_BYTES, MAX_TEXTS, TextModel, TextModels, text_is_too_long
+from services.common.text_models import TextModel, TextModels, text_is_too_long
 from services.common.tokenizer import Encoded
 
 # Bytes that a message, a repeated number's head and a small number take beside their content, at most.
@@ -93,8 +94,6 @@ class TextBatches:
 
     async def tokenize_one(self, model: TextModel, text: str, field: str, truncate: bool) -> Encoded:
         """Tokens of one text that the whole call needs; `field` is its name. Raises INVALID_FIELD, OVERLOADED."""
-        if error := size_error(text, field):
-            raise error
         limit = model.entry.context_length_tokens
         (encoded,) = await self.models.run(len(text), lambda: _encode(model, [text], limit if truncate else None))
         outcome = check_length(encoded, limit, field)
@@ -142,9 +141,9 @@ async def run_noted(
 
 
 def check_items(items: Sequence[Item], field: str) -> None:
-    """Raises INVALID_FIELD unless there are 1 to 10,000 items."""
-    if not 1 <= len(items) <= MAX_TEXTS:
-        raise invalid_field(field, f"{len(items)} items; 1 to {MAX_TEXTS} are allowed")
+    """Raises INVALID_FIELD unless there are items."""
+    if not items:
+        raise invalid_field(field, "no items; at least 1 is needed")
 
 
 def size_error(item: Item, field: str) -> NaiadError | None:

@@ -21,9 +21,11 @@ from services.classification.entities import (
 from services.classification.scores import best_labels
 from services.classification.text_batches import ITEM_BYTES, TextBatches, Timings, check_items
 from services.classification.window_inputs import WindowedText, check_overlap
+from services.common.bounds import range_of
 from services.common.errors import NaiadError, invalid_field
 from services.common.registry import Task
 
+MIN_SCORE = range_of("ClassifyTokensRequest", "min_score")
 FloatArray = npt.NDArray[np.float32]
 # An entity, its span, score and label's head: with all numbers at their longest.
 _ENTITY_BYTES = 2 * ITEM_BYTES
@@ -105,8 +107,8 @@ class TokenLogic:
 
 
 def _check_options(options: TokenOptions) -> None:
-    if not 0 <= options.min_score <= 1:  # NaN, too
-        raise invalid_field("min_score", f"{options.min_score} is not from 0 to 1")
+    if not MIN_SCORE.allows(options.min_score):  # NaN, too
+        raise invalid_field("min_score", f"{options.min_score} is not {MIN_SCORE}")
     if options.include_outside and options.merge is Merge.ENTITIES:
         raise invalid_field("include_outside", "goes with merge WORDS or TOKENS only")
     if options.window_overlap_tokens is not None and options.truncate:

@@ -23,8 +23,6 @@ from services.common.tokenizer import Encoded
 FloatArray = npt.NDArray[np.float32]
 DEFAULT_TEMPLATE = "This text is about {}."
 PLACE = "{}"
-MAX_LABELS = 100
-MAX_LABEL_BYTES = 1024
 # Cosines of good and bad labels are a few tenths apart; their softmax over this tells them apart. It is the temperature
 # that sentence-transformers train with.
 TEMPERATURE = 0.05
@@ -139,18 +137,15 @@ def nli_columns(entry: ModelEntry) -> NliColumns:
 
 
 def _check_options(options: ZeroShotOptions) -> None:
-    if not 1 <= len(options.labels) <= MAX_LABELS:
-        raise invalid_field("labels", f"{len(options.labels)} labels; 1 to {MAX_LABELS} are allowed")
+    if not options.labels:
+        raise invalid_field("labels", "no labels; at least 1 is needed")
     violations = Violations()
     first_places: dict[str, int] = {}
     for i, label in enumerate(options.labels):
-        violations.require(len(label.encode()) <= MAX_LABEL_BYTES, f"labels[{i}]", f"more than {MAX_LABEL_BYTES} bytes")
         violations.require(bool(label.strip()), f"labels[{i}]", "is blank")
         first = first_places.setdefault(label, i)
         violations.require(first == i, f"labels[{i}]", f"is the same as labels[{first}]")
     template = options.hypothesis_template
-    if len(template.encode()) > MAX_LABEL_BYTES:
-        violations.add("hypothesis_template", f"more than {MAX_LABEL_BYTES} bytes")
     violations.require(template.count(PLACE) == 1, "hypothesis_template", f'must have "{PLACE}" exactly once')
     violations.raise_if_any()
 

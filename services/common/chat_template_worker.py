@@ -18,6 +18,7 @@ import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MEMORY_LIMIT_BYTES = 512 * 1024 * 1024
+MAX_MESSAGE_CHARS = 1_000  # of a refusal, or an error; a template can make it as long as a text
 
 
 class RefusedError(Exception):
@@ -70,13 +71,15 @@ def render(template: str, variables: dict[str, Any], max_chars: int) -> dict[str
             if size > max_chars:
                 return {"too_large": True}
             pieces.append(piece)
+        text = "".join(pieces)
+        text.encode()  # a template can write half of a surrogate pair, which is no text
     except RefusedError as error:
-        return {"refused": str(error)}
-    except (MemoryError, OverflowError):
+        return {"refused": str(error)[:MAX_MESSAGE_CHARS]}
+    except (MemoryError, OverflowError, RecursionError):
         return {"too_large": True}
     except Exception as error:  # whatever a template can do wrong
-        return {"error": f"{type(error).__name__}: {error}"}
-    return {"text": "".join(pieces)}
+        return {"error": f"{type(error).__name__}: {error}"[:MAX_MESSAGE_CHARS]}
+    return {"text": text}
 
 
 def main() -> None:

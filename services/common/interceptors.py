@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 
 from services.common.access import Access
 from services.common.admission import set_current_ticket
+from services.common.bounds_check import check_bounds
 from services.common.call import Call, current_call, request_id_or_new, set_current_call
 from services.common.door import Door
 from services.common.errors import NaiadError, Reason, invalid_field
@@ -240,9 +241,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
 def _message(read: _Read, data: bytes) -> Any:
     try:
-        return read(data) if read else data
+        request = read(data) if read else data
     except DecodeError:
         raise invalid_field("request", "the bytes are not a message of this method's type") from None
+    check_bounds(request)
+    return request
 
 
 def _failing(error: NaiadError) -> _Run:

@@ -8,7 +8,6 @@ from naiad.v1 import generation_pb2 as pb
 from services.common.errors import Violations
 from services.generation.parameters import Guide, GuideKind
 
-MAX_GUIDE_BYTES = 65_536
 _KINDS = {
     "json_schema": GuideKind.JSON_SCHEMA,
     "regex": GuideKind.REGEX,
@@ -32,9 +31,8 @@ def read_guide(request: pb.GenerateRequest | pb.GenerateStreamRequest, violation
         violations.require(request.guide.json_object, field, "must be true")
         return Guide(GuideKind.JSON_OBJECT, "", field)
     text = request.guide.json_schema if name == "json_schema" else request.guide.regex
-    size = len(text.encode())
-    if not 1 <= size <= MAX_GUIDE_BYTES:
-        violations.add(field, f"{size} bytes; 1 to {MAX_GUIDE_BYTES} are allowed")
+    if not text:
+        violations.add(field, "empty; at least 1 byte is needed")
     elif name == "json_schema":
         violations.require(_is_schema(text), field, "not a JSON schema: neither a JSON object nor true or false")
     return Guide(_KINDS[name], text, field)

@@ -1,15 +1,16 @@
-"""Checks every field of a generation or score request against one table of limits; all violations at once."""
+"""Checks the values of a generation or score request, all violations at once. Sizes were checked before (bounds)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from naiad.v1 import generation_pb2 as pb
 
+from services.common.bounds import Range, range_of
 from services.common.call import current_tenant, may_share_prefixes
 from services.common.chat_template import Message
 from services.common.errors import NaiadError, Violations
 from services.common.registry import ModelEntry
-from services.common.text_models import MAX_TEXT_BYTES, check_messages, text_is_too_long
+from services.common.text_models import check_messages
 from services.generation.guide_validation import read_guide
 from services.generation.parameters import Generation, Prompt, Sampling, Scheduling, Stopping, Wanted
 
@@ -18,42 +19,28 @@ AnyGenerateRequest = pb.GenerateRequest | pb.GenerateStreamRequest
 
 @dataclass(frozen=True)
 class Limit:
-    """Range of one number, bounds included unless `above` says that the lower one is not, and its default."""
+    """Range of one number, and its default."""
 
-    low: float
-    high: float
+    values: Range
     default: float
-    above: bool = False
-
-    def allows(self, value: float) -> bool:
-        """Whether `value` is in the range; NaN is not."""
-        return (self.low < value if self.above else self.low <= value) and value <= self.high
-
-    def __str__(self) -> str:
-        return f"over {self.low:g}, at most {self.high:g}" if self.above else f"from {self.low:g} to {self.high:g}"
 
 
-_INT32_MAX = (1 << 31) - 1
 LIMITS = {
-    "sampling.temperature": Limit(0, 100, 1),
-    "sampling.top_p": Limit(0, 1, 1, above=True),
-    "sampling.top_k": Limit(0, _INT32_MAX, 0),
-    "sampling.min_p": Limit(0, 1, 0),
-    "sampling.repetition_penalty": Limit(0, 10, 1, above=True),
-    "sampling.presence_penalty": Limit(-2, 2, 0),
-    "sampling.frequency_penalty": Limit(-2, 2, 0),
-    "sampling.n": Limit(1, 16, 1),
-    "stopping.min_tokens": Limit(0, _INT32_MAX, 0),
-    "response.top_logprobs": Limit(0, 20, 0),
-    "top_logprobs": Limit(0, 20, 0),
-    "priority": Limit(-100, 100, 0),
+    "sampling.temperature": Limit(range_of("SamplingOptions", "temperature"), 1),
+    "sampling.top_p": Limit(range_of("SamplingOptions", "top_p"), 1),
+    "sampling.top_k": Limit(range_of("SamplingOptions", "top_k"), 0),
+    "sampling.min_p": Limit(range_of("SamplingOptions", "min_p"), 0),
+    "sampling.repetition_penalty": Limit(range_of("SamplingOptions", "repetition_penalty"), 1),
+    "sampling.presence_penalty": Limit(range_of("SamplingOptions", "presence_penalty"), 0),
+    "sampling.frequency_penalty": Limit(range_of("SamplingOptions", "frequency_penalty"), 0),
+    "sampling.n": Limit(range_of("SamplingOptions", "n"), 1),
+    "stopping.min_tokens": Limit(range_of("StoppingOptions", "min_tokens"), 0),
+    "response.top_logprobs": Limit(range_of("ResponseOptions", "top_logprobs"), 0),
+    "top_logprobs": Limit(range_of("ScoreRequest", "top_logprobs"), 0),
+    "priority": Limit(range_of("GenerateRequest", "priority"), 0),
 }
-LOGIT_BIAS_VALUE = Limit(-100, 100, 0)
-MAX_LOGIT_BIASES = 1024
-MAX_BEST_OF = 16
-MAX_STOP_TEXTS = 16
-MAX_STOP_TEXT_BYTES = 256
-MAX_STOP_TOKENS = 64
+_BEST_OF = range_of("SamplingOptions", "best_of")
+_LOGIT_BIAS = range_of("SamplingOptions", "logit_bias")
 
 
 def read_generation(request: AnyGenerateRequest, entry: ModelEntry) -> Generation:
@@ -102,7 +89,6 @@ def _read_prompt(request: AnyGenerateRequest, entry: ModelEntry, violations: Vio
 
 def _read_text(request: AnyGenerateRequest | pb.ScoreRequest, oneof: str, violations: Violations) -> Prompt:
     violations.require(request.HasField("text"), oneof, "missing")
-    violations.require(not text_is_too_long(request.text), "text", f"more than {MAX_TEXT_BYTES} bytes")
     return Prompt("text", text=request.text)
 
 
@@ -134,7 +120,7 @@ def _number(options: _Options, name: str, path: str, violations: Violations) -> 
     if not options.HasField(name):  # type: ignore[arg-type]  # the stub knows only literal names
         return limit.default
     value: float = getattr(options, name)
-    violations.require(limit.allows(value), path, f"{value:g} is out of range, {limit}")
+    violations.require(limit.values.allows(value), path, f"{value:g} is out of range, {limit.values}")
     return value
 
 
@@ -149,17 +135,16 @@ def _read_sampling(options: pb.SamplingOptions, entry: ModelEntry, stream: bool,
     n = int(number("n"))
     best_of = options.best_of if options.HasField("best_of") else n
     violations.require(
-        n <= best_of <= MAX_BEST_OF, "sampling.best_of", f"{best_of} is out of range, from n to {MAX_BEST_OF}"
+        n <= best_of <= _BEST_OF.high, "sampling.best_of", f"{best_of} is out of range, from n to {_BEST_OF.high:g}"
     )
     violations.require(not stream or best_of <= n, "sampling.best_of", "a stream cannot choose: larger than n")
     bias = dict(options.logit_bias)
-    violations.require(len(bias) <= MAX_LOGIT_BIASES, "sampling.logit_bias", f"more than {MAX_LOGIT_BIASES} entries")
     for token, value in bias.items():
         field = f"sampling.logit_bias[{token}]"
         violations.require(
             0 <= token < entry.vocabulary_size, field, f"not a token id, 0 to {entry.vocabulary_size - 1}"
         )
-        violations.require(LOGIT_BIAS_VALUE.allows(value), field, f"{value:g} is out of range, {LOGIT_BIAS_VALUE}")
+        violations.require(_LOGIT_BIAS.allows(value), field, f"{value:g} is out of range, {_LOGIT_BIAS}")
     return Sampling(
         temperature=number("temperature"),
         top_p=number("top_p"),
@@ -182,16 +167,9 @@ def _read_stopping(options: pb.StoppingOptions, entry: ModelEntry, violations: V
     violations.require(
         max_tokens is None or min_tokens <= max_tokens, "stopping.min_tokens", f"{min_tokens} is more than max_tokens"
     )
-    violations.require(len(options.stop) <= MAX_STOP_TEXTS, "stopping.stop", f"more than {MAX_STOP_TEXTS} texts")
     for index, text in enumerate(options.stop):
-        size = len(text.encode())
-        violations.require(
-            1 <= size <= MAX_STOP_TEXT_BYTES,
-            f"stopping.stop[{index}]",
-            f"{size} bytes; 1 to {MAX_STOP_TEXT_BYTES} are allowed",
-        )
+        violations.require(bool(text), f"stopping.stop[{index}]", "empty; at least 1 byte is needed")
     stop_ids = tuple(options.stop_token_ids)
-    violations.require(len(stop_ids) <= MAX_STOP_TOKENS, "stopping.stop_token_ids", f"more than {MAX_STOP_TOKENS} ids")
     _check_tokens(stop_ids, "stopping.stop_token_ids", entry, violations)
     return Stopping(max_tokens, min_tokens, tuple(options.stop), stop_ids, options.ignore_eos)
 

@@ -3,16 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.common.bounds import MAX_TEXT_BYTES
 from services.common.chat_template import Message
-from services.common.errors import FieldViolation, NaiadError, invalid_field, invalid_fields
-from services.common.text_models import (
-    MAX_TEXT_BYTES,
-    MAX_TEXTS,
-    TextModel,
-    TextModels,
-    check_messages,
-    text_is_too_long,
-)
+from services.common.errors import NaiadError, invalid_field
+from services.common.text_models import TextModel, TextModels, check_messages, text_is_too_long
 from services.common.tokenizer import Encoded
 
 
@@ -73,9 +67,6 @@ class TokenizationLogic:
         """Number of tokens of each text."""
         model = await self._models.get(model_name)
         _check_count(texts, "texts")
-        wrong = [_violation(i) for i, text in enumerate(texts) if text_is_too_long(text)]
-        if wrong:
-            raise invalid_fields(wrong)
         counts = await self._models.run(sum(map(len, texts)), lambda: model.tokenizer.count(texts, add_special_tokens))
         self._models.count_tokens(model, sum(counts))
         return counts
@@ -98,13 +89,9 @@ class TokenizationLogic:
 
 
 def _check_count(items: Sequence[object], field: str) -> None:
-    if not 1 <= len(items) <= MAX_TEXTS:
-        raise invalid_field(field, f"{len(items)} items; 1 to {MAX_TEXTS} are allowed")
-
-
-def _violation(index: int) -> FieldViolation:
-    return FieldViolation(f"texts[{index}]", f"more than {MAX_TEXT_BYTES} bytes")
+    if not items:
+        raise invalid_field(field, "no items; at least 1 is needed")
 
 
 def _too_long(index: int) -> NaiadError:
-    return invalid_fields((_violation(index),))
+    return invalid_field(f"texts[{index}]", f"more than {MAX_TEXT_BYTES} bytes")

@@ -50,5 +50,25 @@ TEST(BadConfigText, ManifestThatIsNotJsonIsRefused) {
             "naiad.json: is not a JSON object");
 }
 
+// Found by fuzzing: to write such a value into the message took a stack frame a level.
+TEST(BadConfigText, DeepNestingIsRefused) {
+  constexpr size_t kLevels = 200'000;
+  const std::string nested = "{\"max_batch_size\":" + std::string(kLevels, '[') + std::string(kLevels, ']') + "}";
+  ModelConfig config;
+  EXPECT_EQ(ParseModelConfig({"chat", 1}, nested, kGenerateManifest, &config).message(),
+            "config.pbtxt: has lists or objects nested more than 64 deep");
+  EXPECT_EQ(ParseModelConfig({"chat", 1}, kGenerateTriton, nested, &config).message(),
+            "naiad.json: has lists or objects nested more than 64 deep");
+}
+
+TEST(BadConfigText, MessagesStayShort) {
+  nlohmann::json triton = nlohmann::json::parse(kGenerateTriton);
+  triton["instance_group"][0]["kind"] = std::string(100'000, 'x');
+  ModelConfig config;
+  const Status status = ParseModelConfig({"chat", 1}, triton.dump(), kGenerateManifest, &config);
+  EXPECT_EQ(status.code(), ErrorCode::kInvalidArgument);
+  EXPECT_LT(status.message().size(), 1'100);
+}
+
 }  // namespace
 }  // namespace naiad

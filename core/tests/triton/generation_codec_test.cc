@@ -49,6 +49,24 @@ TEST(DecodeGeneration, GivesTheContractsDefaults) {
   EXPECT_FALSE(decoded.guide.has_value());
 }
 
+// Found by fuzzing: four times 2^62 is 0 in 64 bits, as many as there are bytes.
+TEST(DecodeGeneration, RefusesShapesThatOverflow) {
+  for (const int shift : {62, 61}) {
+    RequestContents contents = Minimal();
+    InputTensor& input = contents.inputs.front();
+    input.shape = {int64_t{1} << shift};
+    input.bytes.clear();
+    EXPECT_EQ(ErrorOf(contents),
+              "input_ids has 0 bytes, which do not make " + std::to_string(input.shape[0]) + " values");
+  }
+}
+
+TEST(DecodeGeneration, RefusesBytesThatAreNoWholeNumbers) {
+  RequestContents contents = Minimal();
+  contents.inputs.front().bytes.push_back(0);
+  EXPECT_EQ(ErrorOf(contents), "input_ids has 13 bytes, which do not make 3 values");
+}
+
 TEST(DecodeGeneration, ReadsEveryParameterAndTensor) {
   RequestContents contents = Minimal();
   contents.inputs.push_back(Int32s("stop_token_ids", {9}));

@@ -5,12 +5,11 @@ from collections.abc import AsyncIterator, Sequence
 from naiad.v1 import classification_pb2 as pb
 
 from services.classification.bulk import BulkAnswer, BulkItem
-from services.classification.bulk_engine import MAX_ID_BYTES
 from services.classification.classify_logic import ClassifyOptions
 from services.classification.messages.classify import ACTIVATIONS
 from services.classification.messages.common import fill_scored, known
+from services.common.bounds import MAX_ID_BYTES
 from services.common.errors import invalid_field
-from services.common.text_models import MAX_TEXTS
 
 
 async def read_start(
@@ -42,8 +41,6 @@ async def _portions(
 
 
 def _read_items(request: pb.ClassifyStreamRequest) -> list[BulkItem]:
-    if len(request.items) > MAX_TEXTS:
-        raise invalid_field("items", f"{len(request.items)} items in a message; at most {MAX_TEXTS} are allowed")
     return [_read_item(item) for item in request.items]
 
 

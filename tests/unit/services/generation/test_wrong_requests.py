@@ -15,7 +15,7 @@ async def test_all_that_is_wrong_with_a_request_is_reported_at_once(stack: Stack
             frequency_penalty=-3, logit_bias={100_000: 1, 5: 200}, n=17, best_of=18,
         ),
         stopping=pb.StoppingOptions(
-            max_tokens=-1, min_tokens=-1, stop=["", "x" * 257], stop_token_ids=[-1]
+            max_tokens=-1, min_tokens=-1, stop=["", "x"], stop_token_ids=[-1]
         ),
         response=pb.ResponseOptions(top_logprobs=21),
         priority=101,
@@ -26,7 +26,7 @@ async def test_all_that_is_wrong_with_a_request_is_reported_at_once(stack: Stack
         "prompt", "sampling.temperature", "sampling.top_p", "sampling.top_k", "sampling.min_p",
         "sampling.repetition_penalty", "sampling.presence_penalty", "sampling.frequency_penalty",
         "sampling.logit_bias[100000]", "sampling.logit_bias[5]", "sampling.n", "sampling.best_of",
-        "stopping.max_tokens", "stopping.min_tokens", "stopping.stop[0]", "stopping.stop[1]",
+        "stopping.max_tokens", "stopping.min_tokens", "stopping.stop[0]",
         "stopping.stop_token_ids[0]", "response.top_logprobs", "priority",
     }  # fmt: skip
     assert not stack.fake.requests
