@@ -241,7 +241,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
 def _message(read: _Read, data: bytes) -> Any:
     try:
-        request = read(data) if read else data
+        request: Any = read(data) if read else data
     except DecodeError:
         raise invalid_field("request", "the bytes are not a message of this method's type") from None
     check_bounds(request)
