@@ -240,8 +240,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _message(read: _Read, data: bytes) -> Any:
+    if read is None:
+        return data
     try:
-        request: Any = read(data) if read else data
+        request = read(data)
     except DecodeError:
         raise invalid_field("request", "the bytes are not a message of this method's type") from None
     check_bounds(request)
