@@ -78,7 +78,7 @@ def channel_arguments(options: Options) -> tuple[tuple[str, str | int], ...]:
         ("grpc.keepalive_time_ms", options.keepalive_time_ms),
         ("grpc.keepalive_timeout_ms", options.keepalive_timeout_ms),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 5_000),  # how long an attempt may take, TLS and all; not a wait
         ("grpc.max_reconnect_backoff_ms", options.max_reconnect_backoff_ms),
     )
 

@@ -128,6 +128,8 @@ class Canary:
             if error.reason is Reason.OVERLOADED:
                 # A full queue is no sign of death: taking a busy replica away would only move its load.
                 asked.unanswered_since_s = None
+            elif error.reason is Reason.ENGINE_UNAVAILABLE:
+                asked.last_s = float("-inf")  # it was not reached: a Triton that has just come back is asked at once
             else:
                 fields = {"model": model, "reason": error.reason.value, "error": error.message}
                 _log.warning("a model did not answer its canary", extra={"fields": fields})

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from tests.synthetic.make_encoder import EncoderSpec, make_encoder
 
 pytestmark = [pytest.mark.faults]
 
-TRITONS = 1
+TRITONS = 2
 REPLICAS = 2
 SERVICES = ("tokenization", "generation", "classification")
 SPEC = DecoderSpec(context_length_tokens=1024, num_layers=8, eos_id=None)
@@ -138,10 +138,15 @@ class Load:
                 call.end(OK)
 
 
+def page_of(replica: ManagedService) -> str:
+    """Its metrics."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{replica.metrics_port}/metrics", timeout=5) as page:
+        return str(page.read().decode())
+
+
 def calls_served(replica: ManagedService) -> float:
     """Calls that it has answered since it started."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{replica.metrics_port}/metrics", timeout=5) as page:
-        counts = re.findall(r"^naiad_rpc_requests_total{.*} (\S+)$", page.read().decode(), re.MULTILINE)
+    counts = re.findall(r"^naiad_rpc_requests_total{.*} (\S+)$", page_of(replica), re.MULTILINE)
     return sum(map(float, counts))
 
 
@@ -158,13 +163,36 @@ def restart(replica: ManagedService) -> None:
         assert time.monotonic() < deadline, f"no client has come back to {replica.name}"
 
 
-@pytest.mark.parametrize(
+def restart_triton(triton: ManagedTriton, users: Iterable[ManagedService]) -> None:
+    """The same for a Triton: returns once all services use it again."""
+    triton.send(signal.SIGTERM)
+    assert triton.wait() == 0, triton.log()[-2000:]
+    triton.start()
+    triton.wait_ready()
+    used = f'naiad_triton_endpoint_up{{endpoint="{triton.address}"}} 1.0'
+    deadline = time.monotonic() + 30
+    while not all(used in page_of(replica) for replica in users):
+        assert time.monotonic() < deadline, f"a service has not come back to {triton.name}"
+
+
+def check(history: History, what: str, least_calls: int) -> None:
+    """Fails unless all calls of each kind ended well, and there were as many of each."""
+    outcomes = {kind: dict(history.outcomes(kind)) for kind in KINDS}
+    print(f"{what}: {outcomes}")
+    assert violations(history, ANSWERS, allowed=()) == []
+    assert all(of_kind[OK] >= least_calls for of_kind in outcomes.values())
+
+
+each_length = pytest.mark.parametrize(
     "rounds",
     [
         pytest.param(1, marks=pytest.mark.timeout(180)),
         pytest.param(25, marks=[pytest.mark.slow, pytest.mark.timeout(2400)]),
     ],
 )
+
+
+@each_length
 def test_rolling_restarts_of_services_fail_no_call_and_break_no_stream(cluster: Cluster, rounds: int) -> None:
     history = History()
     with ExitStack() as stack:
@@ -174,8 +202,17 @@ def test_rolling_restarts_of_services_fail_no_call_and_break_no_stream(cluster: 
                 for number in range(REPLICAS):
                     for replicas in cluster.services.values():
                         restart(replicas[number])
-    print(
-        f"{rounds * REPLICAS} restarts of each service, {history.outcomes()}, of streams {history.outcomes('stream')}"
-    )
-    assert violations(history, ANSWERS, allowed=()) == []
-    assert all(history.outcomes(kind)[OK] >= 2 * rounds for kind in KINDS)
+    check(history, f"{rounds * REPLICAS} restarts of each service", 2 * rounds)
+
+
+@each_length
+def test_rolling_restarts_of_tritons_fail_no_call_and_break_no_stream(cluster: Cluster, rounds: int) -> None:
+    history = History()
+    users = [replica for name in ("generation", "classification") for replica in cluster.services[name]]
+    with ExitStack() as stack:
+        clients = cluster.clients(stack)
+        with Load(clients, history):
+            for _ in range(rounds):
+                for triton in cluster.tritons:
+                    restart_triton(triton, users)
+    check(history, f"{rounds * TRITONS} restarts of Tritons", 2 * rounds)

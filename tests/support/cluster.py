@@ -25,7 +25,7 @@ STOP_TIMEOUT_S = 40
 # A channel that waits a second before its second try would make every start and every recovery a second longer.
 FAST_RECONNECT = (
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # which is how long an attempt may take, not a wait
     ("grpc.max_reconnect_backoff_ms", 200),
     # Channels of one process would share their connections, and with them their faults.
     ("grpc.use_local_subchannel_pool", 1),

@@ -153,13 +153,19 @@ class FaultProxy:
             _abort(link.upstream)
             await self._swallow(reader)
             return
-        from_upstream = asyncio.create_task(self._pump(link, upstream_reader, link.client))
+        pumps = [
+            asyncio.create_task(self._pump(link, reader, link.upstream)),
+            asyncio.create_task(self._pump(link, upstream_reader, link.client)),
+        ]
         try:
-            await self._pump(link, reader, link.upstream)
-            await from_upstream
+            # The end of one direction leaves the other open; a reset ends both.
+            done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_EXCEPTION)
+            if any(pump.exception() for pump in done):
+                link.abort()
         finally:
-            from_upstream.cancel()
-            await asyncio.gather(from_upstream, return_exceptions=True)
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
 
     async def _pump(self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Forwards one direction until its end. Of a link without upstream, swallows what the client sends."""

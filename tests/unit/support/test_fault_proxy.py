@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -78,6 +79,21 @@ def test_bytes_pass_unchanged_and_ends_are_passed_on(proxy: FaultProxy) -> None:
         first.shutdown(socket.SHUT_WR)
         assert first.recv(1) == b""
     assert proxy.connections_accepted == 2
+
+
+def test_a_reset_by_the_upstream_reaches_the_client() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        FaultProxy("{}:{}".format(*server.getsockname())) as proxy,
+        connect(proxy) as client,
+    ):
+        client.sendall(b"x")
+        upstream, _ = server.accept()
+        assert upstream.recv(1) == b"x"
+        upstream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        upstream.close()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
 
 
 def test_a_delay_keeps_the_order(proxy: FaultProxy) -> None:

@@ -143,6 +143,20 @@ async def test_failures_of_a_model_are_silence_and_a_full_queue_is_not() -> None
     assert canary.answers("m")
 
 
+async def test_a_question_that_could_not_be_sent_is_asked_again_at_once() -> None:
+    model = Asked()
+    canary = Canary(model.answers, model, CanarySettings(canary_interval_ms=10_000))
+    model.failure = NaiadError(Reason.ENGINE_UNAVAILABLE, "no stream yet")
+    await checked(canary, 3)
+    assert not canary.answers("m")
+    model.failure = None
+    await checked(canary, 2)
+    assert canary.answers("m")
+    asked = model.times
+    await checked(canary, 3)
+    assert model.times == asked
+
+
 async def test_an_interval_of_0_asks_never_and_trusts_the_probes() -> None:
     model = Asked()
     canary = Canary(model.answers, model, CanarySettings(canary_interval_ms=0))
