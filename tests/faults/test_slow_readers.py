@@ -19,7 +19,7 @@ from tests.support.stack import Stack, running_stack
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]
 
-SLOW_CLIENTS = 60
+SLOW_CLIENTS = 16
 MOST_GROWTH_BYTES = 64 << 20
 # A window that is filled soon, and not made larger; a connection for each, so that none fills another's.
 CHANNEL_OPTIONS = (
