@@ -117,7 +117,7 @@ async def test_attributes_of_python_give_nothing_away(renderer: ChatTemplateRend
         "{{ [0] * 10 ** 9 }}",
         "{{ lipsum(n=10000) }}",
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-        "{{ ([messages] * 99999)|tojson }}",
+        "{{ ([messages] * 999999)|tojson }}",
         "{% set x = 'xxxxxxxxxx' * 1000 %}{% for i in range(99999) %}{{ x }}{% endfor %}",
         "{{ raise_exception('x' * 10 ** 9) }}",
         "{{ " + "(" * 50_000 + "1" + ")" * 50_000 + " }}",
