@@ -13,6 +13,7 @@ from services.common.access_settings import OFF, AccessSettings
 from services.common.errors import NaiadError, Reason
 from services.common.file_watch import FileWatch, stamp_of
 from services.common.reload_metrics import ReloadMetrics
+from services.common.retry_time import RetryTime
 from services.common.tenant_file import (
     SERVICES,
     Tenant,
@@ -41,7 +42,7 @@ class Access:
         self,
         settings: AccessSettings,
         registry: CollectorRegistry,
-        retry_after_ms: int,
+        new_retry_time: Callable[[], RetryTime],
         reloads: ReloadMetrics,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -54,7 +55,7 @@ class Access:
         self.metrics: TenantMetrics | None = None
         if self._path is not None:
             self.metrics = TenantMetrics(registry)
-            self._shares = TenantShares(self.metrics, retry_after_ms)
+            self._shares = TenantShares(self.metrics, new_retry_time)
             self._take(load_tenants(self._path))
 
     @property

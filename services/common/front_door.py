@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -15,6 +16,7 @@ from services.common.interceptors import CallInterceptor, CallPath
 from services.common.metrics import MetricsEndpoint, ServiceMetrics
 from services.common.observability import Observability
 from services.common.reload_metrics import ReloadMetrics
+from services.common.retry_time import RetryTime
 from services.common.settings import CommonSettings
 from services.common.tenant_file import TenantFileError
 from services.common.tls import CertificateError, CertificateFiles, ServerCertificate
@@ -61,7 +63,8 @@ def open_front_door(
     try:
         files = CertificateFiles.of(settings)
         certificate = ServerCertificate(files, reloads) if files is not None else None
-        access = Access(settings, metrics.registry, settings.retry_after_ms, reloads)
+        retry = partial(RetryTime, settings.retry_after_ms, settings.retry_after_max_ms)
+        access = Access(settings, metrics.registry, retry, reloads)
     except (CertificateError, TenantFileError) as error:
         raise FrontDoorError(str(error)) from error
     _check_exposure(settings, access, settings.host)

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client import Counter as CounterMetric
 
 from services.common.errors import NaiadError, Reason
+from services.common.retry_time import RetryTime
 from services.common.tenant_file import Tenant
 
 ACTIVE_S = 10.0  # a tenant that was last seen longer ago lends its share
@@ -82,6 +83,7 @@ class TenantUse:
         self.requests = 0
         self.pools: Counter[object] = Counter()
         self.last_seen_s = -math.inf
+        self._retry_time = shares.new_retry_time()  # of its own: a crowd of one tenant makes nobody else wait longer
         self._request_bucket = _Bucket(math.inf, 0.0)
         self._token_bucket = _Bucket(math.inf, 0.0)
         metrics, name = shares.metrics, tenant.name
@@ -150,6 +152,7 @@ class TenantUse:
         if self.tenant.limits.tokens_per_second is not None:
             self._token_bucket.level -= tokens
         self._admitted.inc(tokens)
+        self._retry_time.note_admitted()
 
     def count_end(self, code: str) -> None:
         """Counts a finished call by the name of its gRPC status."""
@@ -161,7 +164,7 @@ class TenantUse:
         """`wait_s` is how long the client should wait at least; None: waiting does not help."""
         self._shares.metrics.refused.labels(self.tenant.name, why.value).inc()
         reason = Reason.OVERLOADED if overloaded else Reason.QUOTA_EXCEEDED
-        retry_after_ms = None if wait_s is None else max(self._shares.retry_after_ms, math.ceil(wait_s * 1000))
+        retry_after_ms = None if wait_s is None else max(self._retry_time.next_ms(), math.ceil(wait_s * 1000))
         return NaiadError(reason, message, retry_after_ms=retry_after_ms)
 
 
@@ -169,10 +172,13 @@ class TenantShares:
     """All tenants of a process."""
 
     def __init__(
-        self, metrics: TenantMetrics, retry_after_ms: int, clock: Callable[[], float] = time.monotonic
+        self,
+        metrics: TenantMetrics,
+        new_retry_time: Callable[[], RetryTime],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.metrics = metrics
-        self.retry_after_ms = retry_after_ms
+        self.new_retry_time = new_retry_time
         self.clock = clock
         self._uses: dict[str, TenantUse] = {}
 

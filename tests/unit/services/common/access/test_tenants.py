@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from services.common.adaptive_limit import LimitOptions
 from services.common.admission import Admission, AdmissionOptions, set_current_ticket
 from services.common.errors import NaiadError, Reason
+from services.common.retry_time import RetryTime
 from services.common.tenant_file import Tenant, TenantLimits
 from services.common.tenants import ACTIVE_S, TenantMetrics, TenantShares, TenantUse
 
@@ -57,7 +59,12 @@ class Process:
 
 def process(*tenants: Tenant) -> Process:
     now_s, registry = [1000.0], CollectorRegistry()
-    shares = TenantShares(TenantMetrics(registry), retry_after_ms=500, clock=lambda: now_s[0])
+
+    def clock() -> float:
+        return now_s[0]
+
+    retry_time = partial(RetryTime, 500, 10_000, clock, draw=lambda: 0.5)
+    shares = TenantShares(TenantMetrics(registry), retry_time, clock)
     shares.configure({tenant.name: tenant for tenant in tenants})
     return Process(shares, registry, now_s)
 
@@ -75,7 +82,7 @@ def test_one_tenant_alone_may_use_all_but_what_is_kept_for_others() -> None:
     beside = process(Tenant("a"), Tenant("b"))
     with beside.cost("a", 500), beside.cost("a", 400):
         error = refusal(lambda: beside.cost("a", 1))
-        assert (error.reason, error.retry_after_ms) == (Reason.OVERLOADED, 500)
+        assert (error.reason, error.retry_after_ms) == (Reason.OVERLOADED, 750)
         # The one who comes back finds the room that was kept.
         with beside.cost("b", 100):
             pass
@@ -132,9 +139,9 @@ def test_limits_of_one_tenant() -> None:
     alone = process(Tenant("a", limits=limits))
     with alone.use("a").request():
         error = refusal(alone.use("a").request)
-        assert (error.reason, error.retry_after_ms) == (Reason.QUOTA_EXCEEDED, 500)
+        assert (error.reason, error.retry_after_ms) == (Reason.QUOTA_EXCEEDED, 1000)
     with alone.cost("a", 60):
-        assert refusal(lambda: alone.cost("a", 41)).retry_after_ms == 500
+        assert refusal(lambda: alone.cost("a", 41)).retry_after_ms == 1500  # refused the second time, admitted once
         with alone.cost("a", 40):
             pass
     # Waiting never helps a request that is larger than the limit.
