@@ -33,7 +33,8 @@ def normalised_text(text: str) -> str:
     """The text without the map."""
     if text.isascii():
         return _BLANKS.sub(" ", text.lower())
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    visible = _INVISIBLE.sub("", text)  # first: marks join what is before them only when nothing stands between
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible).casefold())
     return _BLANKS.sub(" ", _INVISIBLE.sub("", folded))
 
 
@@ -64,9 +65,11 @@ def _normalised_segment(segment: str) -> str:
 
 
 def joins(character: str) -> bool:
-    """Whether a character is written together with the one before, and may change it."""
+    """Whether a character is written together with the one before, and may change it; so does what is invisible."""
     return not character.isascii() and (
-        unicodedata.category(character).startswith("M") or _JOINING_JAMO[0] <= character <= _JOINING_JAMO[1]
+        unicodedata.category(character).startswith("M")
+        or _JOINING_JAMO[0] <= character <= _JOINING_JAMO[1]
+        or _INVISIBLE.match(character) is not None
     )
 
 

@@ -1,5 +1,6 @@
 """Finds the words of a list in text, whole or in pieces."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -91,18 +92,21 @@ class WordScanner:
         raw = self._held + piece
         found = normalise(raw)
         matches = list(self._matcher.find(self._before, found.text, at_end=False))
-        cut = min(self._matcher.unfinished_from(self._before, found.text), _last_segment(raw, found))
-        cut = _whole(cut, found, matches)
-        return self._release(raw, found, [match for match in matches if match.end <= cut], cut)
+        # A mark in the next piece may make another character of the last one: both it and what it becomes count.
+        last = _last_segment(raw)
+        settled = found.text[: bisect_left(found.starts, last)]
+        cut = min(self._matcher.unfinished_from(self._before, text) for text in (settled, found.text))
+        cut = _whole(min(cut, len(settled)), found, matches)
+        raw_cut = min(found.starts[cut], last) if cut < len(found.text) else last
+        return self._release(raw, found, [match for match in matches if match.end <= cut], cut, raw_cut)
 
     def finish(self) -> Scanned:
         """The rest, when no more text comes."""
         found = normalise(self._held)
         matches = list(self._matcher.find(self._before, found.text, at_end=True))
-        return self._release(self._held, found, matches, len(found.text))
+        return self._release(self._held, found, matches, len(found.text), len(self._held))
 
-    def _release(self, raw: str, found: Normalised, matches: list[WordMatch], cut: int) -> Scanned:
-        raw_cut = found.starts[cut] if cut < len(found.text) else len(raw)
+    def _release(self, raw: str, found: Normalised, matches: list[WordMatch], cut: int, raw_cut: int) -> Scanned:
         self._held = raw[raw_cut:]
         if cut:
             self._before = found.text[cut - 1]
@@ -110,14 +114,12 @@ class WordScanner:
         return Scanned(raw[:raw_cut], shown)
 
 
-def _last_segment(raw: str, found: Normalised) -> int:
-    """Where the last character begins that a mark in the next piece could still change; the length when none could."""
-    last = len(raw) - 1
+def _last_segment(raw: str) -> int:
+    """Where the last character begins, with the marks that follow it."""
+    last = max(0, len(raw) - 1)
     while last > 0 and joins(raw[last]):
         last -= 1
-    if not raw or not (raw[last].isalnum() or joins(raw[last])):
-        return len(found.text)
-    return next((index for index, start in enumerate(found.starts) if start >= last), len(found.text))
+    return last
 
 
 def _whole(cut: int, found: Normalised, matches: Sequence[WordMatch]) -> int:
