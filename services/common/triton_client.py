@@ -133,6 +133,7 @@ class TritonStream:
         self._task: asyncio.Task[None] | None = None
         self._retry_now = asyncio.Event()
         self._closing = False
+        self._is_used = False  # this stream has carried a request
         self.responses_seen = 0
         self._break_listeners: list[Callable[[], None]] = []
 
@@ -149,8 +150,11 @@ class TritonStream:
         self._retry_now.set()
 
     def release(self) -> None:
-        """Ends the stream unless requests live on it; it is opened again. A Triton that is to end waits for streams."""
-        if self._outbox is not None and not self._live:
+        """Ends the stream unless requests live on it; it is opened again. A Triton that is to end waits for streams.
+
+        Only one that has carried a request: nobody waits for others, and one may be of a Triton that has just begun.
+        """
+        if self._outbox is not None and self._is_used and not self._live:
             self._outbox.put_nowait(None)
             self._outbox = None
 
@@ -165,6 +169,7 @@ class TritonStream:
         """Sends one generation. Raises ENGINE_UNAVAILABLE at once when there is no stream."""
         if self._outbox is None:
             raise unavailable()
+        self._is_used = True
         self._next_number += 1
         limits = RequestLimits(
             int(parameters.get(NUM_SEQUENCES, 1)),
@@ -242,6 +247,7 @@ class TritonStream:
         call = self._channel.stub.ModelStreamInfer()
         self._group = uuid.uuid4().hex
         self._outbox = outbox
+        self._is_used = False
         writer = asyncio.create_task(_write_all(call, outbox))
         answered = False
         reason = "Triton ended the stream"

@@ -160,8 +160,11 @@ def plan(environ: Mapping[str, str], repository: Path | None, wanted_services: S
         backend_directory=settings.backend_directory.resolve(),
         log_directory=settings.log_directory.resolve(),
     )
-    tritons = [_triton_endpoint(settings, number) for number in range(1, settings.triton_replicas + 1)]
-    services = [_service_endpoint(name, load_settings(SERVICE_SETTINGS[name], environ)) for name in wanted_services]
+    of_services = {name: load_settings(SERVICE_SETTINGS[name], environ) for name in wanted_services}
+    taken = {settings.triton_grpc_port, settings.triton_metrics_port}
+    taken.update(port for service in of_services.values() for port in (service.port, service.metrics_port))
+    tritons = [_triton_endpoint(settings, number, taken) for number in range(1, settings.triton_replicas + 1)]
+    services = [_service_endpoint(name, service, taken) for name, service in of_services.items()]
     options = TritonOptions(
         server=find_tritonserver() if settings.triton_server == AUTO else Path(settings.triton_server).resolve(),
         onnxruntime_library=find_onnxruntime_library()
@@ -184,40 +187,46 @@ def plan(environ: Mapping[str, str], repository: Path | None, wanted_services: S
     return System(settings, options, tritons, services, environment, TritonTls.of(settings))
 
 
-def _triton_endpoint(settings: SupervisorSettings, number: int) -> Endpoint:
+def _triton_endpoint(settings: SupervisorSettings, number: int, taken: set[int]) -> Endpoint:
     """The endpoint of the Triton with this number, from 1; only the first has ports that are set."""
     port, metrics_port = (settings.triton_grpc_port, settings.triton_metrics_port) if number == 1 else (0, 0)
     return Endpoint(
         name="triton" if number == 1 else f"triton-{number}",
         host=settings.triton_host,
-        port=port or _free_port(settings.triton_host),
-        metrics_port=metrics_port or _free_port(settings.triton_host),
+        port=port or _free_port(settings.triton_host, taken),
+        metrics_port=metrics_port or _free_port(settings.triton_host, taken),
         variable="NAIAD_TRITON_GRPC_PORT",
         metrics_variable="NAIAD_TRITON_METRICS_PORT",
         host_variable="NAIAD_TRITON_HOST",
     )
 
 
-def _service_endpoint(name: str, settings: ServiceSettings) -> Endpoint:
+def _service_endpoint(name: str, settings: ServiceSettings, taken: set[int]) -> Endpoint:
     prefix = f"NAIAD_{name.upper()}"
     return Endpoint(
         name=name,
         host=settings.host,
-        port=settings.port or _free_port(settings.host),
-        metrics_port=settings.metrics_port or _free_port(settings.host),
+        port=settings.port or _free_port(settings.host, taken),
+        metrics_port=settings.metrics_port or _free_port(settings.host, taken),
         variable=f"{prefix}_PORT",
         metrics_variable=f"{prefix}_METRICS_PORT",
         host_variable="NAIAD_HOST",
         # Whoever starts the services has none of the certificates that they may want to see.
-        health_port=_free_port(settings.host) if settings.tls_enabled else 0,
+        health_port=_free_port(settings.host, taken) if settings.tls_enabled else 0,
         metrics_tls=settings.metrics_tls,
     )
 
 
-def _free_port(host: str) -> int:
-    """A free port. It is chosen here, not by the child, so that a restarted child comes back where clients know it."""
+def _free_port(host: str, taken: set[int]) -> int:
+    """A free port that is not in `taken`, and then is; the system itself may give the same one twice.
+
+    It is chosen here, not by the child, so that a restarted child comes back where clients know it.
+    """
     family = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
+    port = 0
+    while port == 0 or port in taken:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((host, 0))
+            port = probe.getsockname()[1]
+    taken.add(port)
     return port
