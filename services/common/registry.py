@@ -183,7 +183,9 @@ class ModelRegistry:
                     stat = manifest.stat()
                     found.append((manifest.parent.name, stat.st_mtime_ns, stat.st_size))
         except OSError as error:
+            # As without descriptors: that nothing can be read does not mean that the models are gone.
             _log.warning("model repository %s cannot be read: %s", self._repository, error)
+            return self._signature or ()
         return tuple(sorted(found))
 
     def _load(self, signature: _Signature) -> Mapping[str, ModelEntry]:

@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import os
@@ -100,3 +101,20 @@ def test_changes_are_seen_after_a_second_and_not_looked_for_before(tmp_path: Pat
 
 def test_a_repository_that_does_not_exist_is_empty(tmp_path: Path) -> None:
     assert not ModelRegistry(tmp_path / "none").entries()
+
+
+def test_models_stay_while_the_repository_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_model(tmp_path, "embed", "embed", bert_tokenizer())
+    clock = Clock()
+    registry = ModelRegistry(tmp_path, clock)
+    assert list(registry.entries()) == ["embed"]
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as without_descriptors:
+        without_descriptors.setattr(Path, "glob", fail)
+        clock.now_s += 10
+        assert list(registry.entries()) == ["embed"]
+    clock.now_s += 10
+    assert list(registry.entries()) == ["embed"]
