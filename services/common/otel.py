@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _NS = 1_000_000_000
 _FLUSH_TIMEOUT_MS = 5_000
+_EXPORT_TIMEOUT_S = 3  # of one batch, retries included; the end of the process may wait for one
 
 
 class MissingPackageError(Exception):
@@ -43,7 +44,9 @@ class SpanRecorder:
             sampler=ALWAYS_ON,  # a call that is not sampled does not come here
             shutdown_on_exit=False,
         )
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+        self._provider.add_span_processor(
+            BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, timeout=_EXPORT_TIMEOUT_S))
+        )
         self._tracer = self._provider.get_tracer("naiad")
 
     def record(self, call: Call, code: str, reason: str | None) -> None:

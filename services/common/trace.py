@@ -1,6 +1,6 @@
 """W3C trace context: the trace of a caller (`traceparent`, `tracestate`) continued, or one begun. Free of gRPC."""
 
-import random
+import os
 import re
 from dataclasses import dataclass
 
@@ -11,7 +11,6 @@ _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16}
 _SAMPLED = 1
 _MAX_TRACESTATE_CHARS = 512
 _RATIO_BITS = 56  # the random part of a trace id that everybody may sample by
-_random = random.SystemRandom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +33,8 @@ class TraceContext:
 
 def begin_trace(sample_ratio: float = 0.0) -> TraceContext:
     """A new trace, sampled with that probability."""
-    trace_id = _random_hex(128)
-    return TraceContext(trace_id, _random_hex(64), sampled=_is_sampled(trace_id, sample_ratio))
+    digits = os.urandom(24).hex()
+    return TraceContext(digits[:32], digits[32:], sampled=_is_sampled(digits[:32], sample_ratio))
 
 
 def continue_trace(traceparent: str | None, tracestate: str, sample_ratio: float) -> TraceContext:
@@ -44,12 +43,8 @@ def continue_trace(traceparent: str | None, tracestate: str, sample_ratio: float
     if found is None or (found[1] == "00" and found[5]):
         return begin_trace(sample_ratio)
     kept = tracestate if len(tracestate) <= _MAX_TRACESTATE_CHARS else ""
-    return TraceContext(found[2], _random_hex(64), found[3], bool(int(found[4], 16) & _SAMPLED), kept)
+    return TraceContext(found[2], os.urandom(8).hex(), found[3], bool(int(found[4], 16) & _SAMPLED), kept)
 
 
 def _is_sampled(trace_id: str, ratio: float) -> bool:
-    return int(trace_id[-_RATIO_BITS // 4 :], 16) < ratio * (1 << _RATIO_BITS)
-
-
-def _random_hex(bits: int) -> str:
-    return f"{_random.getrandbits(bits) or 1:0{bits // 4}x}"
+    return ratio > 0 and int(trace_id[-_RATIO_BITS // 4 :], 16) < ratio * (1 << _RATIO_BITS)
