@@ -81,5 +81,5 @@ async def test_it_goes_on_with_the_same_bits_from_every_token(triton: TritonServ
 
 
 def _prompt() -> list[int]:
-    tokenizer = TextTokenizer.from_file(demo_model("chat") / "tokenizer.json")
+    tokenizer = TextTokenizer.from_bytes((demo_model("chat") / "tokenizer.json").read_bytes(), "tokenizer.json")
     return tokenizer.encode_ids("Describe the city of Paris, as JSON, with the number of people who live there.")

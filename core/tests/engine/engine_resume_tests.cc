@@ -24,16 +24,20 @@ std::vector<Case> Cases() {
   return {
       {"greedy", [](GenerationRequest&) {}},
       {"seeded",
-       [](GenerationRequest& request) { request.sampling = {.temperature = 1.5F, .top_p = 0.9F, .seed = 77}; }},
+       [](GenerationRequest& request) {
+         request.sampling.temperature = 1.5F;
+         request.sampling.top_p = 0.9F;
+         request.sampling.seed = 77;
+       }},
       {"penalties",
        [](GenerationRequest& request) {
-         request.sampling = {.temperature = 1.2F,
-                             .top_k = 20,
-                             .repetition_penalty = 1.4F,
-                             .presence_penalty = 0.6F,
-                             .frequency_penalty = -0.7F,
-                             .seed = 3,
-                             .logit_bias = {{5, 1.5F}}};
+         request.sampling.temperature = 1.2F;
+         request.sampling.top_k = 20;
+         request.sampling.repetition_penalty = 1.4F;
+         request.sampling.presence_penalty = 0.6F;
+         request.sampling.frequency_penalty = -0.7F;
+         request.sampling.seed = 3;
+         request.sampling.logit_bias = {{5, 1.5F}};
        }},
       {"min_tokens",
        [](GenerationRequest& request) {
@@ -47,13 +51,13 @@ std::vector<int32_t> After(const std::vector<int32_t>& tokens, size_t count) {
   return {tokens.begin() + static_cast<std::ptrdiff_t>(count), tokens.end()};
 }
 
-struct Run {
+struct Outcome {
   std::vector<int32_t> tokens;
   std::vector<float> log_probs;
   FinishedSummary summary;
 };
 
-Run RunAlone(const EngineOptions& options, std::vector<int32_t> prompt, const Change& change) {
+Outcome RunAlone(const EngineOptions& options, std::vector<int32_t> prompt, const Change& change) {
   EngineBench bench(options);
   const auto recording = bench.Submit("alone", std::move(prompt), kMaxTokens, [&](GenerationRequest& request) {
     change(request);
@@ -64,8 +68,8 @@ Run RunAlone(const EngineOptions& options, std::vector<int32_t> prompt, const Ch
 }
 
 // Interrupted after `count` tokens, which is what the client has of it.
-Run RunRest(const EngineOptions& options, std::vector<int32_t> prompt, const Run& whole, size_t count,
-            const Change& change) {
+Outcome RunRest(const EngineOptions& options, std::vector<int32_t> prompt, const Outcome& whole, size_t count,
+                const Change& change) {
   prompt.insert(prompt.end(), whole.tokens.begin(), whole.tokens.begin() + static_cast<std::ptrdiff_t>(count));
   return RunAlone(options, std::move(prompt), [&](GenerationRequest& request) {
     change(request);
@@ -79,10 +83,10 @@ TEST(EngineResumeTest, GoesOnAsIfItHadNeverBeenInterrupted) {
     for (const int32_t max_draft_tokens : {0, 8}) {
       const EngineOptions options{.max_step_tokens = max_step_tokens, .max_draft_tokens = max_draft_tokens};
       for (const Case& item : Cases()) {
-        const Run whole = RunAlone(options, prompt, item.change);
+        const Outcome whole = RunAlone(options, prompt, item.change);
         ASSERT_GE(whole.tokens.size(), 11U) << item.name;
         for (size_t count = 0; count < whole.tokens.size(); ++count) {
-          const Run rest = RunRest(options, prompt, whole, count, item.change);
+          const Outcome rest = RunRest(options, prompt, whole, count, item.change);
           EXPECT_EQ(rest.tokens, After(whole.tokens, count)) << item.name << " at " << count;
           EXPECT_EQ(rest.log_probs, std::vector<float>(whole.log_probs.begin() + static_cast<std::ptrdiff_t>(count),
                                                        whole.log_probs.end()));
@@ -98,7 +102,10 @@ TEST(EngineResumeTest, GoesOnAsIfItHadNeverBeenInterrupted) {
 
 TEST(EngineResumeTest, OneOfSeveralSequencesKeepsItsDraws) {
   const std::vector<int32_t> prompt = MakePrompt(6, 1);
-  const Change sampled = [](GenerationRequest& request) { request.sampling = {.temperature = 1.5F, .seed = 8}; };
+  const Change sampled = [](GenerationRequest& request) {
+    request.sampling.temperature = 1.5F;
+    request.sampling.seed = 8;
+  };
   EngineBench several;
   const Recordings whole = several.SubmitSeveral("several", prompt, kMaxTokens, 3, sampled);
   several.RunUntilIdle();
