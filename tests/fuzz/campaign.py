@@ -93,9 +93,9 @@ def fuzz(target: str, seconds: int) -> Outcome:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as stream:
         command = command_of(target, [*arguments, *folders_of(target)])
-        code = subprocess.run(
-            ["nice", "-n", str(_NICENESS), *command], cwd=ROOT, env=environment(), stdout=stream, stderr=stream, check=False
-        ).returncode
+        patient = ["nice", "-n", str(_NICENESS), *command]
+        done = subprocess.run(patient, cwd=ROOT, env=environment(), stdout=stream, stderr=stream, check=False)
+        code = done.returncode
     new = sorted(set(artifacts.iterdir()) - before)
     # A slow input is reported and goes on; only one beyond the limit is a finding, a "timeout".
     findings = [str(path.relative_to(ROOT)) for path in new if not path.name.startswith("slow-unit")]
