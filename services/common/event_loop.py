@@ -7,7 +7,7 @@ from typing import Any
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Runs `main` to its end: on uvloop, which takes a fifth of the CPU off a streamed token, where there is one."""
+    """Runs `main` to its end: on uvloop where there is one, whose own work for each event is less."""
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
         runner.run(main)
 
