@@ -18,6 +18,8 @@ CMAKE_ROOTS := -DONNXRUNTIME_ROOT=$(ONNXRUNTIME_ROOT) -DXGRAMMAR_ROOT=$(XGRAMMAR
 
 SYSTEM_PACKAGES := g++ cmake ninja-build ca-certificates libgtest-dev libgmock-dev nlohmann-json3-dev wordnet-base
 TEST_PACKAGES := prometheus
+FUZZ_TOOLS := atheris==3.0.0 coverage==7.17.5
+FUZZ_PACKAGES := clang-19 libclang-rt-19-dev llvm-19
 LOCKS := $(wildcard requirements/*.lock)
 LOCK_TOOL := uv==0.13.9
 SBOM_TOOL := cyclonedx-bom==7.5.0
@@ -42,7 +44,7 @@ comma := ,
 # One thread each: several run at once, and the weights that come out depend on the number of threads.
 train = OMP_NUM_THREADS=1 $(BIN)/python examples/$(1)
 
-.PHONY: help serve test test-long exact-models check format core models protos setup sanitize bench bench-peers bench-encoder bench-encoder-peers bench-engine bench-guided bench-overload check-gpu soak lock sbom clean
+.PHONY: help serve test test-long exact-models check format core models protos setup sanitize bench bench-peers bench-encoder bench-encoder-peers bench-engine bench-guided bench-overload check-gpu fuzz soak lock sbom clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-19s %s\n", $$1, $$2}'
@@ -179,6 +181,21 @@ bench-overload: core models $(STAMPS)/dev ## measure goodput, latencies and refu
 check-gpu: core $(STAMPS)/dev ## on a machine with a GPU: export for CUDA, serve, compare with transformers
 	@$(BIN)/python -m benchmarks.gpu_check
 
+fuzz: $(STAMPS)/fuzzers $(STAMPS)/fuzz-tools ## fuzz the services and the backend (SECONDS=600 for each target, ARGS=--targets ...)
+	@$(BIN)/python -m tests.fuzz.campaign --seconds $(or $(SECONDS),600) $(ARGS)
+
+$(STAMPS)/fuzzers: $(CORE_SOURCES) $(STAMPS)/headers $(STAMPS)/xgrammar
+	$(call say,'fuzz targets of the backend')
+	@core/scripts/install_packages.sh $(FUZZ_PACKAGES)
+	@cmake -S core -B build/core-fuzz -G Ninja $(CMAKE_ROOTS) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	  -DCMAKE_CXX_COMPILER=clang++-19 -DNAIAD_FUZZ=ON -DNAIAD_BUILD_TESTS=OFF >/dev/null
+	@cmake --build build/core-fuzz -j $(JOBS) --target naiad_fuzzers
+	@touch $@
+
+$(STAMPS)/fuzz-tools: $(STAMPS)/dev
+	@PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(PIP) $(FUZZ_TOOLS)
+	@touch $@
+
 soak: core models $(STAMPS)/dev ## half an hour of mixed traffic; nothing may grow or get lost (MINUTES=30; ARGS=--faults: with faults)
 	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30) $(ARGS)
 
@@ -193,4 +210,4 @@ sbom: $(STAMPS)/python ## list what is served, package by package, in build/sbom
 	@echo build/sbom.json
 
 clean: ## remove what was built, keep the virtual environment and the models
-	@rm -rf build/core build/core-address build/core-thread $(STAMPS)/core
+	@rm -rf build/core build/core-address build/core-thread build/core-fuzz $(STAMPS)/core $(STAMPS)/fuzzers

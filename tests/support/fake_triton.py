@@ -215,6 +215,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
                 self._stops[seen.id] = [asyncio.Event() for _ in range(seen.num_sequences)]
                 task = asyncio.create_task(self._generate(seen, outbox))
                 tasks.add(task)
+                task.add_done_callback(tasks.discard)
             await outbox.put(None)
 
         reader = asyncio.create_task(read())
@@ -269,6 +270,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             send({"output_ids": np.empty(0, np.int32)}, end, running == 0)
 
         await asyncio.gather(*map(run, sequences, plans))
+        self._stops.pop(seen.id, None)
 
     async def _run_sequence(self, seen: SeenRequest, plan: Plan, send: Callable[..., None]) -> dict[str, Any]:
         """Sends all but the last response, and gives the parameters of that one."""
