@@ -92,9 +92,9 @@ def fuzz(target: str, seconds: int) -> Outcome:
     log = WORK / "logs" / f"{target}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as stream:
-        command = command_of(target, [*arguments, *folders_of(target)])
+        command = ["nice", "-n", str(_NICENESS), *command_of(target, [*arguments, *folders_of(target)])]
         code = subprocess.run(
-            ["nice", "-n", str(_NICENESS), *command], cwd=ROOT, env=environment(), stdout=stream, stderr=stream, check=False
+            command, cwd=ROOT, env=environment(), stdout=stream, stderr=stream, check=False
         ).returncode
     new = sorted(set(artifacts.iterdir()) - before)
     # A slow input is reported and goes on; only one beyond the limit is a finding, a "timeout".
