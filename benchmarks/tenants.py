@@ -22,6 +22,7 @@ from naiad.v1 import generation_pb2, generation_pb2_grpc
 
 from benchmarks.report import percentile, table, write_report
 from services.common.tenant_file import digest_of
+from services.common.settings import GenerationSettings
 from tests.support.models import demo_model, linked_models
 from tests.support.stack import Stack, running_stack
 
@@ -201,6 +202,7 @@ def main() -> None:
             repository,
             work,
             NAIAD_TENANTS_FILE=str(file),
+            NAIAD_GENERATION_QUEUE_TARGET_MS=str(GenerationSettings().queue_target_ms),
             NAIAD_GENERATION_MAX_INFLIGHT_TOKENS=str(IN_FLIGHT * (PROMPT_TOKENS + NEW_TOKENS)),
         ) as stack:
             capacity, results = asyncio.run(measure(stack, tokens, arguments.seconds, arguments.rounds))

@@ -34,8 +34,6 @@ from tests.support.triton_stream import InferStream, generate_request, infer_req
 P50_GOAL_MS, P99_GOAL_MS, CPU_GOAL = 1.0, 3.0, 0.1
 GOAL_STREAMS = 32
 STREAM_TOKENS = 64
-# Clients that wait in closed loops are no overload here.
-_NO_REFUSALS = {"NAIAD_CLASSIFICATION_QUEUE_TARGET_MS": "0", "NAIAD_GENERATION_QUEUE_TARGET_MS": "0"}
 TEXT = "A short text of a dozen words, as a client may send it."
 # One call; the seconds until the first part of the answer, None if it has one part only.
 Call = Callable[[], Awaitable[float | None]]
@@ -315,7 +313,7 @@ def main() -> None:
     with (
         repository_with(decoder, encoder) as repository,
         tempfile.TemporaryDirectory() as folder,
-        running_stack(repository, Path(folder), **_NO_REFUSALS) as stack,
+        running_stack(repository, Path(folder)) as stack,
     ):
         results = asyncio.run(measure(stack, models, arguments.turns, arguments.loads.split(",")))
     print(f"{machine()}\n{summary(results)}")

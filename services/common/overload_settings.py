@@ -57,7 +57,7 @@ class TokenizationLimitSettings:
         65_536, "TOKENIZATION_MIN_INFLIGHT_TOKENS", doc=_MIN_DOC, minimum=1, maximum=1_000_000_000
     )
     queue_target_ms: int = setting(
-        100,
+        500,
         "TOKENIZATION_QUEUE_TARGET_MS",
         doc=_TARGET_DOC.format(what="a thread that tokenizes"),
         minimum=0,
@@ -73,7 +73,7 @@ class GenerationLimitSettings:
         1_024, "GENERATION_MIN_INFLIGHT_TOKENS", doc=_MIN_DOC, minimum=1, maximum=1_000_000_000
     )
     queue_target_ms: int = setting(
-        500,
+        2_000,
         "GENERATION_QUEUE_TARGET_MS",
         doc=_TARGET_DOC.format(what="the first token, beyond what the prompt takes alone,"),
         minimum=0,
@@ -89,7 +89,7 @@ class ClassificationLimitSettings:
         1_024, "CLASSIFICATION_MIN_INFLIGHT_TOKENS", doc=_MIN_DOC, minimum=1, maximum=1_000_000_000
     )
     queue_target_ms: int = setting(
-        100, "CLASSIFICATION_QUEUE_TARGET_MS", doc=_TARGET_DOC.format(what="the engine"), minimum=0, maximum=60_000
+        1_000, "CLASSIFICATION_QUEUE_TARGET_MS", doc=_TARGET_DOC.format(what="the engine"), minimum=0, maximum=60_000
     )
 
 

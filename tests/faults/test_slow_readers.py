@@ -37,7 +37,6 @@ def own_stack(tmp_path: Path) -> Iterator[Stack]:
     settings = {
         "NAIAD_WRITE_STALL_TIMEOUT_MS": "1000",
         "NAIAD_GENERATION_MAX_INFLIGHT_TOKENS": "10000000",
-        "NAIAD_GENERATION_QUEUE_TARGET_MS": "0",  # nobody is refused at the door: what is tested comes after it
     }
     with running_stack(demo_repository(), tmp_path, **settings) as running:
         yield running

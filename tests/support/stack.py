@@ -98,13 +98,17 @@ class Stack:
             channel.close()
 
 
+# Limits that follow the speed of the machine would refuse, on a slow one, what a test is about.
+FIXED_LIMITS = {f"NAIAD_{name.upper()}_QUEUE_TARGET_MS": "0" for name in SERVICES}
+
+
 @contextlib.contextmanager
 def running_stack(
     repository: Path, work_folder: Path, *, credentials: grpc.ChannelCredentials | None = None, **settings: str
 ) -> Iterator[Stack]:
     """Starts the system on `repository`; `settings` are more NAIAD_ variables. Fails if it does not end cleanly.
 
-    `credentials` are what its services are called with when they speak TLS.
+    Limits on work in flight do not move unless `settings` say so. `credentials` are what its services are called with when they speak TLS.
     """
     ports = free_ports(8)
     grpc_ports = dict(zip([*SERVICES, "triton"], ports[:4], strict=True))
@@ -123,6 +127,7 @@ def running_stack(
         "NAIAD_LOG_DIRECTORY": str(work_folder / "logs"),
         "PYTHONPATH": f"{REPOSITORY_ROOT}:{REPOSITORY_ROOT / 'protos'}",
         "PYTHONUNBUFFERED": "1",
+        **FIXED_LIMITS,
         **settings,
     }
     output = work_folder / "serve.out"

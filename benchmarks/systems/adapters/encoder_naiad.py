@@ -134,9 +134,7 @@ class NaiadEncoder(TextEncoder):
         repository = self._open.enter_context(linked_models({entry.name: {}}, source=entry))
         if options["path"] == "service":
             folder = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
-            # Clients that wait in a closed loop are no overload here: all that they send is to be computed.
-            running = running_stack(repository, folder, NAIAD_CLASSIFICATION_QUEUE_TARGET_MS="0")
-            stack = self._open.enter_context(running)
+            stack = self._open.enter_context(running_stack(repository, folder))
             self._embedder = ServiceEmbedder(self._channel(stack.address("classification")), entry.name)
         else:
             server = self._open.enter_context(run_triton(repository))
