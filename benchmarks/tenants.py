@@ -21,8 +21,8 @@ import grpc
 from naiad.v1 import generation_pb2, generation_pb2_grpc
 
 from benchmarks.report import percentile, table, write_report
-from services.common.tenant_file import digest_of
 from services.common.settings import GenerationSettings
+from services.common.tenant_file import digest_of
 from tests.support.models import demo_model, linked_models
 from tests.support.stack import Stack, running_stack
 

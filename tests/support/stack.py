@@ -108,7 +108,8 @@ def running_stack(
 ) -> Iterator[Stack]:
     """Starts the system on `repository`; `settings` are more NAIAD_ variables. Fails if it does not end cleanly.
 
-    Limits on work in flight do not move unless `settings` say so. `credentials` are what its services are called with when they speak TLS.
+    Limits on work in flight do not move unless `settings` say so.
+    `credentials` are what its services are called with when they speak TLS.
     """
     ports = free_ports(8)
     grpc_ports = dict(zip([*SERVICES, "triton"], ports[:4], strict=True))
