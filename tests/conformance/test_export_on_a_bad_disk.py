@@ -13,7 +13,7 @@ import pytest
 from services.common.model_scan import scan_entry
 from tests.conformance.tiny_checkpoints import save_tiny
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.slow]  # three exports, each with torch
 
 REPOSITORY_ROOT = Path(__file__).parents[2]
 
