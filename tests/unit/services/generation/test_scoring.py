@@ -20,6 +20,7 @@ async def test_a_text_is_scored(stack: Stack) -> None:
     assert response.perplexity == pytest.approx(7.389056)
     assert (response.usage.prompt_tokens, response.usage.cached_prompt_tokens) == (4, 1)
     assert stack.fake.requests[0].options == {
+        "use_prefix_cache": True,
         "request_output_len": 0,
         "return_context_log_probs": True,
         "top_log_probs": 1,
