@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "fuzz_check.h"
-#include "guided_test_support.h"
+#include "tests/guided/guided_test_support.h"
 
 namespace naiad {
 namespace {
