@@ -134,6 +134,7 @@ class TritonStream:
         self._retry_now = asyncio.Event()
         self._closing = False
         self._is_used = False  # this stream has carried a request
+        self._is_held = False  # Triton is not ready: no stream is opened until it is
         self.responses_seen = 0
         self._break_listeners: list[Callable[[], None]] = []
 
@@ -146,14 +147,17 @@ class TritonStream:
         self._break_listeners.append(listener)
 
     def retry_now(self) -> None:
-        """Ends the wait before the next attempt to open the stream; to be called when Triton was seen alive."""
+        """Ends the wait before the next attempt to open the stream; to be called when Triton says that it is ready."""
+        self._is_held = False
         self._retry_now.set()
 
     def release(self) -> None:
-        """Ends the stream unless requests live on it; it is opened again. A Triton that is to end waits for streams.
+        """Ends the stream unless requests live on it, until `retry_now`. A Triton that is to end waits for streams.
 
-        Only one that has carried a request: nobody waits for others, and one may be of a Triton that has just begun.
+        Only one that has carried a request: Triton 2.51 never ends another one, and it may be of a Triton that has just
+        begun.
         """
+        self._is_held = True
         if self._outbox is not None and self._is_used and not self._live:
             self._outbox.put_nowait(None)
             self._outbox = None
@@ -238,7 +242,7 @@ class TritonStream:
             backoff_s = FIRST_BACKOFF_S if answered else min(backoff_s * 2, MAX_BACKOFF_S)
             self._retry_now.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(backoff_s):
+                async with asyncio.timeout(None if self._is_held else backoff_s):
                     await self._retry_now.wait()
 
     async def _run_once(self) -> bool:

@@ -53,7 +53,7 @@ class Stream:
     @property
     def tokens(self) -> int:
         """Number of tokens that have come."""
-        return sum(len(completion.token_ids) for completion in self.completions.values())
+        return sum(len(completion.token_ids) for completion in list(self.completions.values()))
 
 
 class Fleet:
