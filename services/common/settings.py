@@ -266,6 +266,13 @@ class SupervisorSettings(ModelIntegritySettings, TritonServerTlsSettings, Triton
         minimum=1_000,
         maximum=3_600_000,
     )
+    max_deaths_per_minute: int = setting(
+        5,
+        "MAX_DEATHS_PER_MINUTE",
+        doc="So many deaths of one part within a minute end the system; before that it is started again.",
+        minimum=1,
+        maximum=1_000,
+    )
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ TWO_TRITONS = {
     "NAIAD_TRITON_READMISSION_MS": "0",
     "NAIAD_TRITON_AFFINITY_TOKENS": "0",
     "NAIAD_CANARY_INTERVAL_MS": "500",
+    "NAIAD_MAX_DEATHS_PER_MINUTE": "1000",
     "NAIAD_GENERATION_MIN_INFLIGHT_TOKENS": "65536",
     "NAIAD_CLASSIFICATION_MIN_INFLIGHT_TOKENS": "262144",
 }
@@ -85,7 +86,9 @@ def test_without_a_fault_no_triton_is_given_up(fleet: Fleet, undisturbed: list[S
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("tokens", [0, 1, 7, 60])
+@pytest.mark.parametrize(
+    "tokens", [0, 7, pytest.param(1, marks=pytest.mark.slow), pytest.param(60, marks=pytest.mark.slow)]
+)
 def test_every_stream_is_what_it_would_have_been(
     fleet: Fleet, undisturbed: list[Stream], number: signal.Signals, tokens: int
 ) -> None:

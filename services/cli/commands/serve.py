@@ -20,6 +20,7 @@ from services.supervisor.control import control_socket
 from services.supervisor.errors import StartError
 from services.supervisor.reload import ModelReloader
 from services.supervisor.reporter import Reporter
+from services.supervisor.restart import RestartPolicy
 from services.supervisor.served_models import ServedModels, serve_models
 from services.supervisor.supervisor import Supervisor
 from services.supervisor.system import Endpoint, System, plan
@@ -76,7 +77,8 @@ def _checked_models(system: System, reporter: Reporter) -> Iterator[ServedModels
 
 async def _supervise(system: System, models: ServedModels, reporter: Reporter) -> None:
     stages = system.stages(reporter)
-    supervisor = Supervisor(stages, reporter, on_ready=lambda: reporter.plain(describe(system)))
+    policy = RestartPolicy(most_deaths=system.settings.max_deaths_per_minute)
+    supervisor = Supervisor(stages, reporter, on_ready=lambda: reporter.plain(describe(system)), policy=policy)
     engines = [member.spec.name for member in stages[0]]
     reloader = ModelReloader(models, supervisor, engines, reporter)
     async with control_socket(system.settings.log_directory, reloader.reload):
