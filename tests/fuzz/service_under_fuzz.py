@@ -13,7 +13,9 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
 from services.classification import app as classification
+from services.common.front_door import open_front_door
 from services.common.interceptors import CallInterceptor
+from services.common.observability import Observability
 from services.common.server import ServiceApp
 from services.common.settings import ClassificationSettings, GenerationSettings, TokenizationSettings
 from services.generation import app as generation
@@ -130,7 +132,8 @@ class ServiceUnderFuzz:
         service = _BUILDERS[name](folder, self._fake.address)
         registered = _Handlers()
         service.add_servicer(registered)  # type: ignore[arg-type]  # stands for a server
-        interceptor = CallInterceptor(service.metrics)
+        settings = TokenizationSettings()  # what they say of access is that there is none
+        interceptor = open_front_door(settings, service.metrics, service.door, Observability()).interceptor
         for method, handler in registered.by_method.items():
             self._handlers[method] = await _intercepted(interceptor, method, handler)
         await service.start(self._resources)
@@ -145,9 +148,9 @@ class ServiceUnderFuzz:
         try:
             async with asyncio.timeout(CALL_LIMIT_S):
                 if handler.unary_unary is not None:
-                    (await handler.unary_unary(requests[0], _Context())).SerializeToString()
+                    (await handler.unary_unary(requests[0].SerializeToString(), _Context())).SerializeToString()
                 elif handler.unary_stream is not None:
-                    await handler.unary_stream(requests[0], _Context())
+                    await handler.unary_stream(requests[0].SerializeToString(), _Context())
                 else:
                     await handler.stream_stream(_each(requests), _Context())
         except _Aborted as aborted:
@@ -159,9 +162,9 @@ class ServiceUnderFuzz:
         return grpc.StatusCode.OK
 
 
-async def _each(requests: Sequence[Message]) -> AsyncIterator[Message]:
+async def _each(requests: Sequence[Message]) -> AsyncIterator[bytes]:
     for request in requests:
-        yield request
+        yield request.SerializeToString()
 
 
 async def _intercepted(interceptor: CallInterceptor, method: str, handler: Any) -> Any:
