@@ -114,7 +114,9 @@ def test_a_request_sent_to_a_frozen_triton_is_done_by_the_other(fleet: Fleet, un
     assert streams == undisturbed
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)]
+)
 def test_no_classification_is_lost(fleet: Fleet, number: signal.Signals) -> None:
     fleet.wait_until_all_serve(["classification"])
     stub = classification_pb2_grpc.ClassificationServiceStub(fleet.stack.channel("classification"))
@@ -147,6 +149,7 @@ def test_no_classification_is_lost(fleet: Fleet, number: signal.Signals) -> None
         assert sum(client.result(timeout=60) for client in clients) >= 250
 
 
+@pytest.mark.slow
 def test_the_chat_model_goes_on_with_the_same_text(tmp_path: Path) -> None:
     repository = repository_of([demo_model("chat")], "failover")
     prompts = ["Tell a long story about a fox.", "Count from one to fifty in words."]

@@ -102,6 +102,9 @@ class Stack:
 FIXED_LIMITS = {f"NAIAD_{name.upper()}_QUEUE_TARGET_MS": "0" for name in SERVICES}
 
 
+_ALL_READY = "Ctrl-C stops everything."
+
+
 @contextlib.contextmanager
 def running_stack(
     repository: Path, work_folder: Path, *, credentials: grpc.ChannelCredentials | None = None, **settings: str
@@ -158,8 +161,9 @@ def _wait_until_serving(stack: Stack) -> None:
         if stack.process.poll() is not None:
             raise AssertionError(f"naiad serve ended while starting:\n{stack.output.read_text()}")
         try:
-            # Connecting waits for the port; an answer other than SERVING means that it is still starting.
-            if all(_is_serving(stack, name) for name in SERVICES):
+            # Connecting waits for the port; an answer other than SERVING means that it is still starting. The
+            # supervisor hears of it a moment later, and until then a death is one during the start.
+            if all(_is_serving(stack, name) for name in SERVICES) and _ALL_READY in stack.output.read_text():
                 return
         except grpc.RpcError:
             continue
