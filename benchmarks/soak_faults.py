@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 import psutil
@@ -74,11 +75,17 @@ class FaultInjector(threading.Thread):
     def _kinds(self) -> dict[str, Callable[[], None]]:
         kinds: dict[str, Callable[[], None]] = {}
         for part in ("triton", *PARTS):
-            kinds[f"kill {part}"] = lambda part=part: self._process(part).send_signal(signal.SIGKILL)  # type: ignore[misc]
-            kinds[f"freeze {part}"] = lambda part=part: self._freeze(part)  # type: ignore[misc]
+            kinds[f"kill {part}"] = partial(self._kill, part)
+            kinds[f"freeze {part}"] = partial(self._freeze, part)
         for part in PARTS:
-            kinds[f"reset {part}"] = lambda part=part: self._proxies[part].reset_connections()  # type: ignore[misc]
+            kinds[f"reset {part}"] = partial(self._reset, part)
         return kinds
+
+    def _kill(self, part: str) -> None:
+        self._process(part).send_signal(signal.SIGKILL)
+
+    def _reset(self, part: str) -> None:
+        self._proxies[part].reset_connections()
 
     def _freeze(self, part: str) -> None:
         process = self._process(part)

@@ -34,7 +34,7 @@ class Calls(Protocol):
     service: str
     unit: str
 
-    async def __call__(self, number: int) -> Answer:
+    async def __call__(self, number: int, /) -> Answer:
         """Makes the call of this number. Raises grpc.aio.AioRpcError."""
 
 
@@ -48,7 +48,7 @@ class ChatCalls:
         self._stub = generation_pb2_grpc.GenerationServiceStub(channel)
         self._chance = random.Random(3)
 
-    async def __call__(self, number: int) -> Answer:  # noqa: ARG002 - each prompt is a new one
+    async def __call__(self, _: int) -> Answer:
         ids = [self._chance.randrange(300, 30_000) for _ in range(PROMPT_TOKENS)]
         request = generation_pb2.GenerateStreamRequest(model="chat", token_ids=common_pb2.TokenIds(ids=ids))
         request.stopping.max_tokens, request.stopping.ignore_eos = NEW_TOKENS, True

@@ -95,12 +95,12 @@ def _list_check(name: str, max_items: int, check_value: _Check | None) -> _Check
         if len(values) > max_items:
             found.append(FieldViolation(name, f"{len(values)} items; at most {max_items} are allowed"))
         elif values and check_value is not None:
-            check_each(values, found)
+            check_each(check_value, values, found)
 
-    def check_each(values: Any, found: _Found) -> None:
+    def check_each(check_value: _Check, values: Any, found: _Found) -> None:
         before = len(found)
         for index, value in enumerate(values):
-            check_value(value, found)  # type: ignore[misc]  # not None
+            check_value(value, found)
             if len(found) > before:
                 _put_in_front(f"{name}[{index}]", found, before)
                 before = len(found)

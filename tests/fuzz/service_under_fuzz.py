@@ -39,7 +39,9 @@ class FindingError(AssertionError):
     """A request that was answered in a way that no request may be."""
 
 
-class _Aborted(Exception):  # noqa: N818 - it is how a handler ends, not an error of ours
+class _AbortedError(Exception):
+    """How a handler ends; not an error of ours."""
+
     def __init__(self, code: grpc.StatusCode, details: str) -> None:
         super().__init__(details)
         self.code = code
@@ -76,7 +78,7 @@ class _Context:
         message.SerializeToString()
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: object = ()) -> None:
-        raise _Aborted(code, details)
+        raise _AbortedError(code, details)
 
 
 class _Handlers:
@@ -153,7 +155,7 @@ class ServiceUnderFuzz:
                     await handler.unary_stream(requests[0].SerializeToString(), _Context())
                 else:
                     await handler.stream_stream(_each(requests), _Context())
-        except _Aborted as aborted:
+        except _AbortedError as aborted:
             if aborted.code not in REFUSALS or not str(aborted):
                 raise FindingError(f"{method}: {aborted.code} {aborted}") from aborted
             return aborted.code

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from services.common.model_scan import limits
 from services.common.model_scan.errors import ModelScanError
 from services.common.model_scan.manifest_check import NAME, ListedFile, listed_files
 from services.common.model_scan.onnx_graph import ExternalData, check_onnx
-from services.common.model_scan.reading import open_file, open_folder
+from services.common.model_scan.reading import names_in, open_file, open_folder
 from services.common.model_scan.signature import PublicKey, check_signature
 from services.common.model_scan.triton_config_check import check_triton_config
 
@@ -39,7 +38,7 @@ def scan_repository(repository: Path, public_key: PublicKey | None = None) -> li
 def entry_names(repository: Path) -> list[str]:
     """Folders of the repository that are meant as entries. Raises ModelScanError when it cannot be listed."""
     with open_folder(repository.resolve(), str(repository)) as folder:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - of a descriptor, which no path stands for
+        names = names_in(folder)
     return [name for name in names if not name.startswith(".") and (repository / name).is_dir()]
 
 
@@ -104,7 +103,7 @@ class _EntryScan:
     def _check_names(self, expected: set[str]) -> None:
         """Refuses what nobody has listed: what is not checked must not be there."""
         for folder, descriptor in self._folders.items():
-            for name in sorted(os.listdir(descriptor)):  # noqa: PTH208 - of a descriptor, which no path stands for
+            for name in names_in(descriptor):
                 path = f"{folder}/{name}" if folder else name
                 if path not in expected and path != limits.VERSION_FOLDER:
                     raise ModelScanError(path[:_SHOWN_CHARACTERS], _unexpected(name))

@@ -103,6 +103,12 @@ def open_file(name: str | Path, shown: str, limit_bytes: int, parent: int | None
         os.close(descriptor)
 
 
+def names_in(folder: int) -> list[str]:
+    """What a folder, given by its descriptor, contains, in alphabetical order."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries)
+
+
 def read_hashed(path: Path, sha256: str, limit_bytes: int) -> bytes:
     """The content of a file that must have this hash: what is checked is what is returned. Raises ModelScanError."""
     with open_file(path, path.name, limit_bytes) as file:
