@@ -149,6 +149,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.request_seen = asyncio.Event()
         self.stop_seen = asyncio.Event()
         self.streams_opened = 0
+        self.stream_opened = asyncio.Event()  # to be cleared by who waits for the next one
         self.port = 0
         self._stops: dict[str, list[asyncio.Event]] = {}
         self._outbox: asyncio.Queue[Any] = asyncio.Queue()
@@ -200,6 +201,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def ModelStreamInfer(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         self.streams_opened += 1
+        self.stream_opened.set()
         outbox: asyncio.Queue[Any] = asyncio.Queue()
         self._outbox = outbox
         tasks: set[asyncio.Task[None]] = set()

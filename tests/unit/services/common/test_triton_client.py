@@ -8,7 +8,7 @@ import pytest
 from services.common.errors import NaiadError, Reason
 from services.common.infer_reply import InferReply, signed_bits
 from services.common.stream_request import StreamRequest
-from services.common.triton_client import TritonChannel, TritonStream, unavailable
+from services.common.triton_client import FIRST_BACKOFF_S, TritonChannel, TritonStream, unavailable
 from services.common.triton_health import TritonHealth
 from services.common.triton_messages import infer_request, read_reply
 from tests.support.fake_triton import FakeTriton, Plan, deltas_response, infer_response, parameters_of, tensors_of
@@ -398,3 +398,29 @@ async def test_callers_of_an_abandoned_channel_hear_at_once(fake: FakeTriton, ch
     async with asyncio.timeout(5):
         await finished.wait()
     assert channel.waiting_calls == 0
+
+
+async def test_no_stream_is_opened_to_a_triton_that_is_to_end_until_it_is_ready(
+    fake: FakeTriton, stream: TritonStream
+) -> None:
+    await all_replies(submit(stream))
+    ended = asyncio.Event()
+    fake.stream_opened.clear()
+    stream.on_break(ended.set)
+    stream.release()
+    async with asyncio.timeout(5):
+        await ended.wait()  # Triton sees its end, and may go
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(6 * FIRST_BACKOFF_S):
+            await fake.stream_opened.wait()
+    stream.retry_now()
+    async with asyncio.timeout(5):
+        await fake.stream_opened.wait()
+    await opened(stream)
+    assert (await all_replies(submit(stream)))[-1].final
+
+
+async def test_an_unused_stream_is_kept(fake: FakeTriton, stream: TritonStream) -> None:
+    stream.release()
+    assert stream.is_open
+    assert (await all_replies(submit(stream)))[-1].final
