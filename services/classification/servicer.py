@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 from naiad.v1 import classification_pb2 as pb
@@ -115,7 +115,3 @@ class ClassificationServicer(classification_pb2_grpc.ClassificationServiceServic
         entries = [entry for entry in self._registry.with_task(*TASKS) if may_use_model(entry.name)]
         infos = [model_info(entry, self._model_ready(entry.name)) for entry in entries]
         return pb.ClassificationServiceListModelsResponse(models=infos)
-
-
-async def _unimplemented(context: _Context) -> NoReturn:
-    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this server does not have the method yet")
