@@ -70,6 +70,11 @@ class TritonPool:
         """Whether at least one Triton serves all models that it should."""
         return any(member.is_serving for member in self._members)
 
+    @property
+    def reachable(self) -> bool:
+        """Whether a Triton said at its last probe that it is ready, whatever its models do."""
+        return any(member.health.server_ready for member in self._members)
+
     def model_ready(self, name: str) -> bool:
         """Whether a Triton can serve `name` now."""
         return any(member.health.model_ready(name) for member in self._members)

@@ -136,7 +136,7 @@ class FailoverEngine:
         member = self.pool.choose(model, inputs[INPUT_IDS])
         if member is None:
             # One that is not loaded is never sent: Triton 2.51 may abort (decision 0002).
-            if not self.pool.model_ready(model):
+            if self.pool.reachable and not self.pool.model_ready(model):
                 raise NaiadError(Reason.ENGINE_UNAVAILABLE, f"model {model} is not loaded")
             raise unavailable()
         work = Work(model, inputs, parameters)

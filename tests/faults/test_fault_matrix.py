@@ -12,14 +12,14 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import pytest
 
-from tests.support.cluster import FAST_RECONNECT, SERVING, ManagedService, ManagedTriton, started
+from tests.support.cluster import FAST_RECONNECT, SERVING, ManagedService, ManagedTriton, started, supervised
 from tests.support.engine_metrics import EngineMetrics
 from tests.support.fault_proxy import FaultMode, FaultProxy
 from tests.support.history import CallRecord, History, violations
@@ -85,6 +85,7 @@ PROMISES = {
     ("triton", "blackhole"): TOLD_BY_WATCHDOG,
     ("triton", "half-open"): TOLD_BY_WATCHDOG,
 }
+TRITON_ENDS = {("triton", "SIGTERM"), ("triton", "SIGKILL")}
 
 
 @dataclass
@@ -151,6 +152,7 @@ class Aftermath:
     others: list[CallRecord]
     complaints: list[str]
     recovered_after_s: float
+    triton_crashes: list[str]
 
     @property
     def promise(self) -> Promise:
@@ -247,6 +249,7 @@ def aftermath(request: pytest.FixtureRequest, columns: Columns) -> Aftermath:
     target, fault = request.param
     history = History()
     with (
+        supervised(columns.triton) if (target, fault) not in TRITON_ENDS else nullcontext([]) as crashes,
         grpc.insecure_channel(columns.to_service.address, options=FAST_RECONNECT) as channel,
         grpc.insecure_channel(columns.other_service.address, options=FAST_RECONNECT) as other_channel,
         ThreadPoolExecutor(3) as pool,
@@ -263,9 +266,8 @@ def aftermath(request: pytest.FixtureRequest, columns: Columns) -> Aftermath:
             finally:
                 injection.end()
             recovered_after_s = recovery_s(columns, channel, history)
-    seen = Aftermath(
-        target, fault, struck_s, states.calls, others.calls, violations(history, ANSWERS), recovered_after_s
-    )
+    complaints = violations(history, ANSWERS)
+    seen = Aftermath(target, fault, struck_s, states.calls, others.calls, complaints, recovered_after_s, crashes)
     report(seen)
     return seen
 
@@ -278,6 +280,7 @@ def report(seen: Aftermath) -> None:
             "ended_after_s": {moment: round(seen.ended_after_s(moment), 3) for moment in MOMENTS},
             "outcomes": {moment: seen.calls[moment].outcome for moment in MOMENTS},
             "recovered_after_s": round(seen.recovered_after_s, 3),
+            "triton_crashes": seen.triton_crashes,
             "calls_of_others": len(seen.others),
             "slowest_of_others_s": round(max(call.duration_s for call in seen.others), 3),
         }

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import pytest
+from naiad.v1 import generation_pb2, generation_pb2_grpc
 
 from services.common.health import LIVENESS, NOT_SERVING, SERVING, model_health_name
-from tests.support.cluster import ManagedService, ManagedTriton, started
+from tests.support.cluster import FAST_RECONNECT, ManagedService, ManagedTriton, started
 from tests.support.stack import SERVICES
 from tests.synthetic.make_decoder import DecoderSpec, make_decoder
 from tests.synthetic.make_encoder import EncoderSpec, make_encoder
@@ -40,6 +42,15 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         yield Cluster(triton, services)
 
 
+def refusal(generation: ManagedService) -> tuple[grpc.StatusCode, str | None]:
+    """What a client is told, without a retry of its own."""
+    with grpc.insecure_channel(generation.address, options=FAST_RECONNECT) as channel:
+        request = generation_pb2.GenerateRequest(model=MODELS["generation"], token_ids={"ids": [1, 2]})
+        with pytest.raises(grpc.RpcError) as refused:
+            generation_pb2_grpc.GenerationServiceStub(channel).Generate(request, timeout=10)
+    return refused.value.code(), refused.value.details()
+
+
 def test_a_killed_triton_is_not_serving_within_a_second_and_the_services_live(cluster: Cluster) -> None:
     for service in cluster.services:
         model = model_health_name(SERVICES[service.service], MODELS[service.service])
@@ -53,6 +64,7 @@ def test_a_killed_triton_is_not_serving_within_a_second_and_the_services_live(cl
         model = model_health_name(SERVICES[service.service], MODELS[service.service])
         assert {service.check(name) for name in ("", model)} == {NOT_SERVING}
         assert service.check(LIVENESS) == SERVING
+    assert refusal(cluster.services[0]) == (grpc.StatusCode.UNAVAILABLE, "the engine cannot be reached")
     cluster.triton.wait()
     cluster.triton.start()
     for service in cluster.services:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -60,6 +61,14 @@ class ManagedProcess:
     def send(self, number: signal.Signals) -> None:
         """Sends a signal."""
         os.kill(self.pid, number)
+
+    def start_again_if_crashed(self) -> signal.Signals | None:
+        """Starts it if a crash has ended it, which is what is returned; None if it runs or has ended otherwise."""
+        if self._process is None or self._process.poll() not in (-signal.SIGSEGV, -signal.SIGABRT):
+            return None
+        crash = signal.Signals(-self._process.returncode)
+        self.start()
+        return crash
 
     def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """Waits for its end; the exit code, negative for a signal."""
@@ -168,3 +177,26 @@ def started(*processes: ManagedTriton | ManagedService) -> Iterator[None]:
         for process in processes:
             process.wait_ready()
         yield
+
+
+@contextlib.contextmanager
+def supervised(triton: ManagedTriton) -> Iterator[list[str]]:
+    """Starts it again when it crashes, as `naiad serve` and Kubernetes do; the crashes so far.
+
+    Triton 2.51 dies now and then when the client of a stream is killed whose requests live (decision 0002).
+    """
+    crashes: list[str] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            if (crash := triton.start_again_if_crashed()) is not None:
+                crashes.append(crash.name)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield crashes
+    finally:
+        done.set()
+        watcher.join()
