@@ -48,18 +48,32 @@ set(xgrammar_sources compiled_grammar config fsm fsm_builder grammar grammar_com
                      grammar_parser grammar_printer json_schema_converter_ext regex_converter
                      structural_tag support/logging support/recursion_guard testing tokenizer_info)
 list(TRANSFORM xgrammar_sources REPLACE "(.+)" "${XGRAMMAR_ROOT}/cpp/\\1.cc")
-add_library(xgrammar STATIC ${xgrammar_sources} ${CMAKE_CURRENT_BINARY_DIR}/xgrammar/earley_parser.cc
-                            ${CMAKE_CURRENT_BINARY_DIR}/xgrammar/grammar_builder.cc
-                            ${CMAKE_CURRENT_BINARY_DIR}/xgrammar/json_schema_converter.cc)
-target_include_directories(xgrammar SYSTEM PUBLIC ${XGRAMMAR_ROOT}/include ${XGRAMMAR_ROOT}/3rdparty/dlpack/include
-                                    PRIVATE ${XGRAMMAR_ROOT}/3rdparty/picojson)
-target_include_directories(xgrammar PRIVATE ${XGRAMMAR_ROOT}/cpp ${CMAKE_SOURCE_DIR})
-target_compile_definitions(xgrammar PRIVATE XGRAMMAR_ENABLE_CPPTRACE=0 XGRAMMAR_ENABLE_INTERNAL_CHECK=0
-                                            XGRAMMAR_LOG_CUSTOMIZE=1)
-# Not our code: no warnings, no debug information; -O2 whatever the build type, as the cost per token is in here.
-target_compile_options(xgrammar PRIVATE -w -O2 -g0)
-# The part that is never run but that the rest refers to need not be fast; it is the longest to compile.
-set_source_files_properties(${XGRAMMAR_ROOT}/cpp/structural_tag.cc PROPERTIES COMPILE_OPTIONS -O0)
-target_precompile_headers(xgrammar PRIVATE <algorithm> <functional> <iostream> <map> <memory> <optional> <queue> <set>
-                          <sstream> <string> <thread> <unordered_map> <unordered_set> <variant> <vector>
-                          ${XGRAMMAR_ROOT}/3rdparty/picojson/picojson.h)
+# How both parts are built. Not our code: no warnings, no debug information; -O2 whatever the build type, as the cost per
+# token is in here.
+add_library(xgrammar_flags INTERFACE)
+target_include_directories(xgrammar_flags SYSTEM INTERFACE ${XGRAMMAR_ROOT}/include ${XGRAMMAR_ROOT}/3rdparty/dlpack/include
+                                                           ${XGRAMMAR_ROOT}/3rdparty/picojson)
+target_include_directories(xgrammar_flags INTERFACE ${XGRAMMAR_ROOT}/cpp ${CMAKE_SOURCE_DIR})
+target_compile_definitions(xgrammar_flags INTERFACE XGRAMMAR_ENABLE_CPPTRACE=0 XGRAMMAR_ENABLE_INTERNAL_CHECK=0
+                                                    XGRAMMAR_LOG_CUSTOMIZE=1)
+target_compile_options(xgrammar_flags INTERFACE -w -O2 -g0)
+set(xgrammar_headers <algorithm> <functional> <iostream> <map> <memory> <optional> <queue> <set> <sstream> <string>
+                     <thread> <unordered_map> <unordered_set> <variant> <vector>
+                     ${XGRAMMAR_ROOT}/3rdparty/picojson/picojson.h)
+
+# What refers to naiad.
+add_library(xgrammar_changed OBJECT ${CMAKE_CURRENT_BINARY_DIR}/xgrammar/earley_parser.cc
+                                    ${CMAKE_CURRENT_BINARY_DIR}/xgrammar/grammar_builder.cc
+                                    ${CMAKE_CURRENT_BINARY_DIR}/xgrammar/json_schema_converter.cc)
+target_link_libraries(xgrammar_changed PRIVATE xgrammar_flags)
+
+add_library(xgrammar STATIC ${xgrammar_sources} $<TARGET_OBJECTS:xgrammar_changed>)
+target_link_libraries(xgrammar PRIVATE xgrammar_flags)
+target_include_directories(xgrammar SYSTEM PUBLIC ${XGRAMMAR_ROOT}/include ${XGRAMMAR_ROOT}/3rdparty/dlpack/include)
+# The standard that it is written in. In C++20, where a vector is constexpr, clang wants its variants complete too soon.
+set_target_properties(xgrammar PROPERTIES CXX_STANDARD 17)
+# The part that is never run but that the rest refers to need not be fast; it is the longest to compile. The headers are
+# compiled beforehand for another level, which clang does not take.
+set_source_files_properties(${XGRAMMAR_ROOT}/cpp/structural_tag.cc PROPERTIES COMPILE_OPTIONS -O0
+                            SKIP_PRECOMPILE_HEADERS ON)
+target_precompile_headers(xgrammar PRIVATE ${xgrammar_headers})
