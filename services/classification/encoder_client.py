@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from tritonclient.grpc import service_pb2
 
 from services.classification.pack_queue import EncoderAnswer, EncoderInput, PackLimits, PackQueue
 from services.common.call import current_call, new_request_id
@@ -14,7 +15,7 @@ from services.common.errors import NaiadError, Reason
 from services.common.infer_reply import Array, InferReply, ParameterValue
 from services.common.registry import ModelEntry
 from services.common.triton_client import unavailable
-from services.common.triton_messages import infer_request
+from services.common.triton_messages import add_inputs, add_parameters, infer_request
 
 LOGITS = "logits"
 EMBEDDINGS = "embeddings"
@@ -81,12 +82,15 @@ class _PackRun:
         self._model = entry.name
         self._with_types = entry.uses_token_type_ids
         self._job = job
-        self._pooling: Mapping[str, ParameterValue] = {"pooling": job.pooling} if job.pooling else {}
+        pooling: Mapping[str, ParameterValue] = {"pooling": job.pooling} if job.pooling else {}
+        # What all requests have in common.
+        self._template = infer_request(self._model, "", {}, pooling, (job.output,)).SerializeToString()
 
     async def run(self, texts: Sequence[EncoderInput], deadline_s: float | None) -> EncoderAnswer:
         """Rows of each text. Raises NaiadError."""
         lengths = [len(text) for text in texts]
-        request = self._request(texts, lengths, {**self._pooling, **timeout_parameter(deadline_s)})
+        request = self._request(texts, lengths)
+        add_parameters(request, timeout_parameter(deadline_s))
         reply = await self._channel.infer(request)
         tensor = reply.outputs.get(self._job.output)
         expected = (sum(lengths) if self._job.row_per_token else len(texts), self._job.width)
@@ -98,9 +102,7 @@ class _PackRun:
         rows = [tensor[end - count : end] for end, count in zip(ends, rows_of_each, strict=True)]
         return EncoderAnswer(rows, reply.int_parameter("queue_us"), reply.int_parameter("compute_us"))
 
-    def _request(
-        self, texts: Sequence[EncoderInput], lengths: Sequence[int], parameters: Mapping[str, ParameterValue]
-    ) -> Any:
+    def _request(self, texts: Sequence[EncoderInput], lengths: Sequence[int]) -> Any:
         tokens = sum(lengths)
         inputs = {
             "input_ids": _packed((text.ids for text in texts), tokens),
@@ -108,7 +110,10 @@ class _PackRun:
         }
         if self._with_types:
             inputs["token_type_ids"] = _packed((text.type_ids for text in texts), tokens)
-        return infer_request(self._model, new_request_id(), inputs, parameters, (self._job.output,))
+        request = service_pb2.ModelInferRequest.FromString(self._template)
+        request.id = new_request_id()
+        add_inputs(request, inputs)
+        return request
 
 
 def _packed(sequences: Iterable[Sequence[int]], tokens: int) -> Array:

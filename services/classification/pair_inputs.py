@@ -125,7 +125,7 @@ async def tokenize_shared(
     """Tokens of both; a text that does not fit is cut or has an error. Raises NaiadError."""
     field = shared.field
     begun_s = time.perf_counter()
-    sizes = [size_error(text, f"{field}[{i}]") for i, text in enumerate(texts)]
+    sizes = [size_error(text, field, i) for i, text in enumerate(texts)]
     everything = [*shared.texts, *(text for text, error in zip(texts, sizes, strict=True) if error is None)]
     encoded = await batches.models.run(sum(map(len, everything)), lambda: model.tokenizer.encode_plain(everything))
     shared_ids, text_ids = encoded[: len(shared.texts)], iter(encoded[len(shared.texts) :])

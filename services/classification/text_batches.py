@@ -4,6 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 from services.classification.encoder_client import EMBEDDINGS, HIDDEN_STATES, EncoderClient, EncoderJob
@@ -20,6 +21,7 @@ from services.common.tokenizer import Encoded
 
 # Bytes that a message, a repeated number's head and a small number take beside their content, at most.
 ITEM_BYTES = 32
+_PAIR_PARTS = (".first", ".second")
 Item = str | tuple[str, str]
 ResultT = TypeVar("ResultT")
 
@@ -40,12 +42,12 @@ class Tokenized:
     outcomes: list[Encoded | NaiadError]
     duration_us: int
 
-    @property
+    @cached_property
     def good(self) -> list[Encoded]:
         """The items that have tokens, in order."""
         return [outcome for outcome in self.outcomes if isinstance(outcome, Encoded)]
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         """Tokens of all items together."""
         return sum(map(len, self.good))
@@ -80,14 +82,11 @@ class TextBatches:
         """
         begun_s = time.perf_counter()
         limit = model.entry.context_length_tokens if max_tokens is None else max_tokens
-        too_large = [size_error(item, f"{field}[{i}]") for i, item in enumerate(items)]
-        good = [item for item, error in zip(items, too_large, strict=True) if error is None]
-        encoded = iter(
-            await self.models.run(
-                sum(map(_characters, good)), lambda: _encode(model, good, limit if truncate else None)
-            )
-        )
-        outcomes = [error or check_length(next(encoded), limit, f"{field}[{i}]") for i, error in enumerate(too_large)]
+        too_large = {i: error for i, item in enumerate(items) if (error := size_error(item, field, i))}
+        good = [item for i, item in enumerate(items) if i not in too_large] if too_large else items
+        characters = sum(map(_characters, good))
+        encoded = iter(await self.models.run(characters, lambda: _encode(model, good, limit if truncate else None)))
+        outcomes = [too_large.get(i) or check_length(next(encoded), limit, field, i) for i in range(len(items))]
         tokenized = Tokenized(outcomes, round((time.perf_counter() - begun_s) * 1e6))
         self.models.count_tokens(model, tokenized.tokens)
         return tokenized
@@ -146,13 +145,19 @@ def check_items(items: Sequence[Item], field: str) -> None:
         raise invalid_field(field, "no items; at least 1 is needed")
 
 
-def size_error(item: Item, field: str) -> NaiadError | None:
-    """Why the item is too large to be tokenized, or None."""
-    parts = {field: item} if isinstance(item, str) else {f"{field}.first": item[0], f"{field}.second": item[1]}
-    for name, text in parts.items():
-        if text_is_too_long(text):
-            return invalid_field(name, f"more than {MAX_TEXT_BYTES} bytes")
-    return None
+def size_error(item: Item, field: str, place: int | None = None) -> NaiadError | None:
+    """Why the item is too large to be tokenized, or None. `field` names it, or the list that it has a place in."""
+    if isinstance(item, str):
+        part = "" if text_is_too_long(item) else None
+    else:
+        part = next((part for part, text in zip(_PAIR_PARTS, item, strict=True) if text_is_too_long(text)), None)
+    if part is None:
+        return None
+    return invalid_field(_name(field, place) + part, f"more than {MAX_TEXT_BYTES} bytes")
+
+
+def _name(field: str, place: int | None) -> str:
+    return field if place is None else f"{field}[{place}]"
 
 
 def _characters(item: Item) -> int:
@@ -160,17 +165,17 @@ def _characters(item: Item) -> int:
 
 
 def _encode(model: TextModel, items: Sequence[Item], max_length: int | None) -> list[Encoded]:
-    pairs = [item for item in items if not isinstance(item, str)]
-    if pairs:
-        return model.tokenizer.encode_pairs(pairs, max_length)
-    return model.tokenizer.encode([item for item in items if isinstance(item, str)], max_length=max_length)
+    texts = [item for item in items if isinstance(item, str)]
+    if texts:
+        return model.tokenizer.encode(texts, max_length=max_length)
+    return model.tokenizer.encode_pairs([item for item in items if not isinstance(item, str)], max_length)
 
 
-def check_length(encoded: Encoded, limit: int, field: str) -> Encoded | NaiadError:
-    """The tokens, or why they cannot be read as `field`."""
+def check_length(encoded: Encoded, limit: int, field: str, place: int | None = None) -> Encoded | NaiadError:
+    """The tokens, or why they cannot be read as `field`, or as what has that place in it."""
+    if 0 < len(encoded) <= limit:
+        return encoded
     if not len(encoded):
-        return invalid_field(field, "has no tokens")
-    if len(encoded) > limit:
-        found = f"has {len(encoded)} tokens, more than the model's {limit}"
-        return invalid_field(field, f"{found}; set truncate to cut it")
-    return encoded
+        return invalid_field(_name(field, place), "has no tokens")
+    found = f"has {len(encoded)} tokens, more than the model's {limit}"
+    return invalid_field(_name(field, place), f"{found}; set truncate to cut it")

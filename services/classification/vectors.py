@@ -17,14 +17,17 @@ def shape_vectors(vectors: FloatArray, dimensions: int | None, normalize: bool) 
     kept = vectors[:, :dimensions]
     if not normalize:
         return kept
-    lengths = np.linalg.norm(kept.astype(np.float64), axis=1, keepdims=True)
-    return (kept / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+    wide = kept.astype(np.float64)
+    lengths = np.sqrt(np.add.reduce(wide * wide, axis=1, keepdims=True))
+    lengths[lengths == 0] = 1.0
+    wide /= lengths
+    return wide.astype(np.float32)
 
 
 def shape_rows(rows: Sequence[FloatArray], dimensions: int | None, normalize: bool) -> list[FloatArray]:
     """`shape_vectors` of the rows of each text, computed together: a vector's own bits do not depend on that."""
-    if not rows:
-        return []
+    if len(rows) <= 1:
+        return [shape_vectors(of_text, dimensions, normalize) for of_text in rows]
     together = shape_vectors(np.concatenate(rows), dimensions, normalize)
     ends = itertools.accumulate(map(len, rows))
     return [together[end - len(of_text) : end] for end, of_text in zip(ends, rows, strict=True)]

@@ -8,7 +8,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -16,7 +15,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from services.common.access import Access
-from services.common.admission import set_current_ticket
+from services.common.admission import Ticket, set_current_ticket
 from services.common.bounds_check import check_bounds
 from services.common.call import Call, current_call, request_id_or_new, set_current_call
 from services.common.door import Door
@@ -60,6 +59,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._observability = path.observability
         self._refusals = RefusalLog()
         self._open_prefixes = ("/grpc.health.", _REFLECTION_PREFIX) if path.open_reflection else ("/grpc.health.",)
+        # Of methods that everyone may call: the same for each call.
+        self._open_handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self.handlers = HandlerTasks()
 
     async def intercept_service(
@@ -71,11 +72,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method: str = handler_call_details.method
         if handler is None or method.startswith(self._open_prefixes):
             return handler
+        if not self._access.enabled and not method.startswith(_UNMEASURED_PREFIXES):
+            wrapped = self._open_handlers.get(method)
+            if wrapped is None:
+                wrapped = self._open_handlers[method] = self._wrapped(method, handler, _nobody)
+            return wrapped
         try:
             tenant = self._access.identify(method, handler_call_details.invocation_metadata or ())
             if not method.startswith(_UNMEASURED_PREFIXES):
                 return self._wrapped(method, handler, self._who(method, tenant))
-            if tenant is None and self._access.enabled:
+            if self._access.enabled and tenant is None:
                 raise NaiadError(Reason.UNAUTHENTICATED, "reflection needs a bearer token")
         except NaiadError as error:
             return self._refusal(method, error)
@@ -98,7 +104,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _who(self, method: str, tenant: TenantUse | None) -> _Who:
         """Who calls: `tenant`, or whoever the certificate of the connection belongs to."""
-        if tenant is not None or not self._access.enabled:
+        if tenant is not None:
             return lambda _: tenant
         return lambda context: self._access.identify_peer(method, context.auth_context())
 
@@ -142,31 +148,28 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             tenant = who(context)
         except NaiadError as error:
             return await self._observe(method, context, _failing(error), None)
-        held = ExitStack()
+        held = Held()
         try:
-            if tenant is not None:
-                held.enter_context(tenant.request())
-            ticket = self._door.enter(method, data, tenant) if self._door is not None else None
+            held.take(self._door, method, data, tenant)
         except NaiadError as error:
-            held.close()
+            held.release()
             return await self._refuse(method, context, error, tenant)
-        if ticket is not None:
-            held.callback(ticket.release)
-            set_current_ticket(ticket)
 
         async def run_and_release() -> Any:
-            with held:  # before the client hears of the end: it may call again at once
+            try:
                 return await run()
+            finally:
+                held.release()  # before the client hears of the end: it may call again at once
 
         try:
             return await self._observe(method, context, run_and_release, tenant)
         finally:
-            held.close()  # of a call that was refused before it ran
+            held.release()  # of a call that was refused before it ran
 
     async def _refuse(self, method: str, context: _Context, error: NaiadError, tenant: TenantUse | None) -> None:
         """Counts a refused call; many of them make one log line."""
         code = STATUS_CODES[error.reason].name
-        self._metrics.rpc_requests.labels(method, code).inc()
+        self._metrics.of_method(method).count(code)
         self._metrics.requests_rejected.labels(error.reason.value).inc()
         if tenant is not None:
             tenant.count_end(code)
@@ -179,22 +182,25 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         set_current_call(call)
         self.handlers.enter()
         error: NaiadError | None = None
-        with self._metrics.rpc_in_flight.labels(method).track_inprogress():
-            try:
-                # With the trailers: metadata sent ahead would end the client's right to a retry, and cost a write.
-                context.set_trailing_metadata(_identity(call))
-                return await run()
-            except NaiadError as raised:
-                error = raised
-            except asyncio.CancelledError:
-                error = _cancellation(context)
-                raise
-            except Exception as raised:
-                error = NaiadError(Reason.INTERNAL, type(raised).__qualname__)
-                ids = {"request_id": call.request_id, "trace_id": call.trace.trace_id}
-                _log.exception("unexpected error", extra={"fields": ids})
-            finally:
-                self._finish(call, error)
+        in_flight = self._metrics.of_method(method).in_flight
+        in_flight.inc()
+        try:
+            # With the trailers: metadata sent ahead would end the client's right to a retry, and cost a write.
+            context.set_trailing_metadata(_identity(call))
+            return await run()
+        except NaiadError as raised:
+            error = raised
+        except asyncio.CancelledError:
+            error = _cancellation(context)
+            raise
+        except Exception as raised:
+            error = NaiadError(Reason.INTERNAL, type(raised).__qualname__)
+            ids = {"request_id": call.request_id, "trace_id": call.trace.trace_id}
+            _log.exception("unexpected error", extra={"fields": ids})
+        finally:
+            in_flight.dec()
+            # Once the answer is on its way: the client does not wait for our books.
+            asyncio.get_running_loop().call_soon(self._finish, call, time.monotonic() - call.arrived_s, error)
         return await _abort(context, error, call)
 
     def _arrived(self, method: str, context: _Context) -> Call:
@@ -212,11 +218,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._observability.note_request(current_call(), request)
         return request
 
-    def _finish(self, call: Call, error: NaiadError | None) -> None:
+    def _finish(self, call: Call, duration_s: float, error: NaiadError | None) -> None:
         code = STATUS_CODES[error.reason].name if error else "OK"
-        duration_s = time.monotonic() - call.arrived_s
-        self._metrics.rpc_requests.labels(call.method, code).inc()
-        self._metrics.rpc_duration.labels(call.method).observe(duration_s)
+        self._metrics.of_method(call.method).finish(code, duration_s)
         fields: dict[str, Any] = {
             "request_id": call.request_id,
             "trace_id": call.trace.trace_id,
@@ -237,6 +241,37 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 level, fields["error"] = logging.ERROR, error.message
         _log.log(level, "call", extra={"fields": fields})
         self._observability.finish(call, code, error.reason.value if error else None)
+
+
+def _nobody(_context: _Context) -> None:
+    """Who calls where everyone may."""
+
+
+class Held:
+    """What a call holds while it lasts: a place among its tenant's calls, and its ticket."""
+
+    def __init__(self) -> None:
+        self._tenant: TenantUse | None = None
+        self._ticket: Ticket | None = None
+
+    def take(self, door: Door | None, method: str, data: bytes, tenant: TenantUse | None) -> None:
+        """Raises OVERLOADED when there is no room; what it has taken by then is to be released."""
+        if tenant is not None:
+            tenant.enter()
+            self._tenant = tenant
+        if door is not None:
+            self._ticket = door.enter(method, data, tenant)
+            if self._ticket is not None:
+                set_current_ticket(self._ticket)
+
+    def release(self) -> None:
+        """Gives back what is held; nothing the second time."""
+        if self._ticket is not None:
+            self._ticket.release()
+            self._ticket = None
+        if self._tenant is not None:
+            self._tenant.leave()
+            self._tenant = None
 
 
 def _message(read: _Read, data: bytes) -> Any:

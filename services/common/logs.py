@@ -69,6 +69,9 @@ class LossyHandler(logging.Handler):
 
 def configure_logging(level: str) -> None:
     """Sends all logs of this process to standard error. `level` is one of debug, info, warning, error."""
+    # What no line shows need not be found out for each: "Optimization" in the manual of `logging`.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = LossyHandler(sys.stderr.fileno())
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()

@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -14,6 +15,28 @@ from services.common.admission import Admission
 _LATENCY_BUCKETS_S = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 )  # fmt: skip
+
+
+class MethodMetrics:
+    """The series of one method, looked up once: a look-up takes longer than what is done with it."""
+
+    def __init__(self, metrics: "ServiceMetrics", method: str) -> None:
+        self.in_flight = metrics.rpc_in_flight.labels(method)
+        self._duration = metrics.rpc_duration.labels(method)
+        self._requests: dict[str, Counter] = {}
+        self._label = partial(metrics.rpc_requests.labels, method)
+
+    def count(self, code: str) -> None:
+        """Counts a finished call."""
+        counter = self._requests.get(code)
+        if counter is None:
+            counter = self._requests[code] = self._label(code)
+        counter.inc()
+
+    def finish(self, code: str, duration_s: float) -> None:
+        """Counts a finished call that has taken so long."""
+        self.count(code)
+        self._duration.observe(duration_s)
 
 
 class ServiceMetrics:
@@ -44,6 +67,14 @@ class ServiceMetrics:
         self.tokenized_tokens = Counter(
             "naiad_tokenized_tokens_total", "Tokens that texts were split into.", ["model"], registry=self.registry
         )
+        self._methods: dict[str, MethodMetrics] = {}
+
+    def of_method(self, method: str) -> MethodMetrics:
+        """The series of a method, which must be one that exists: they are kept."""
+        found = self._methods.get(method)
+        if found is None:
+            found = self._methods[method] = MethodMetrics(self, method)
+        return found
 
 
 class TritonMetrics:

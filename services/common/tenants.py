@@ -9,8 +9,7 @@ share is held at its share as soon as anybody else is there, and gets nearly eve
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -95,9 +94,8 @@ class TenantUse:
         """Tokens in flight in this process."""
         return self.pools[None]
 
-    @contextmanager
-    def request(self) -> Iterator[None]:
-        """One call, while the rates and the number of calls allow it. Raises QUOTA_EXCEEDED."""
+    def enter(self) -> None:
+        """Begins a call, if the rates and the number of calls allow it; `leave` ends it. Raises QUOTA_EXCEEDED."""
         now_s, limits = self._shares.clock(), self.tenant.limits
         self.last_seen_s = now_s
         if limits.max_inflight_requests is not None and self.requests >= limits.max_inflight_requests:
@@ -112,10 +110,10 @@ class TenantUse:
                 raise self._refused(Refusal.REQUEST_RATE, "too many requests of this tenant", wait_s)
             self._request_bucket.level -= 1
         self.requests += 1
-        try:
-            yield
-        finally:
-            self.requests -= 1
+
+    def leave(self) -> None:
+        """Ends what `enter` began."""
+        self.requests -= 1
 
     def check_requests(self, capacity_requests: int) -> None:
         """Checks the request that is being made, counted already, against the tenant's share. Raises OVERLOADED."""

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from prometheus_client import Counter
+
 from services.common.bounds import MAX_TEXT_BYTES, text_is_larger
 from services.common.call import may_use_model, note_in_log
 from services.common.chat_template import ChatTemplateRenderer, Message
@@ -66,6 +68,7 @@ class TextModels:
     def __init__(self, registry: ModelRegistry, settings: CommonSettings, metrics: ServiceMetrics) -> None:
         self.registry = registry
         self._metrics = metrics
+        self._token_counters: dict[str, Counter] = {}  # of models that exist
         self._retry_after_ms = settings.retry_after_ms
         self._limit_bytes = settings.tokenizer_inflight_bytes
         self._inflight_bytes = 0
@@ -183,7 +186,11 @@ class TextModels:
 
     def count_tokens(self, model: TextModel, tokens: int) -> None:
         """Notes tokenized tokens in the metrics."""
-        self._metrics.tokenized_tokens.labels(model.entry.name).inc(tokens)
+        name = model.entry.name
+        counter = self._token_counters.get(name)
+        if counter is None:
+            counter = self._token_counters[name] = self._metrics.tokenized_tokens.labels(name)
+        counter.inc(tokens)
 
     async def close(self) -> None:
         """Ends threads and the template process."""

@@ -80,10 +80,10 @@ class TritonChannel:
 
     async def infer(self, request: Any) -> InferReply:
         """One ModelInfer. Raises NaiadError. A caller that is cancelled leaves the call itself running."""
-        task = asyncio.ensure_future(self._infer(request))
+        waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(self._infer(request, waiter))
         self._unary.add(task)
-        task.add_done_callback(self._forget)
-        waiter = asyncio.shield(task)
+        task.add_done_callback(self._unary.discard)
         self._waiters.add(waiter)
         try:
             return read_reply(await waiter)
@@ -96,18 +96,25 @@ class TritonChannel:
             if not waiter.done():
                 waiter.set_exception(error)
 
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._unary.discard(task)
-        if not task.cancelled():
-            task.exception()  # the caller may be gone; asking for it keeps asyncio quiet
-
-    async def _infer(self, request: Any) -> Any:
+    async def _infer(self, request: Any, waiter: "asyncio.Future[Any]") -> None:
+        """Asks, and tells `waiter`, which may be gone by then."""
         try:
             response = await self.stub.ModelInfer(request)
-        except grpc.aio.AioRpcError as error:
-            raise error_from_triton(error.code(), error.details() or "", self.retry_after_ms) from error
+        except asyncio.CancelledError:
+            waiter.cancel()
+            raise
+        except Exception as error:
+            if not waiter.done():
+                waiter.set_exception(self._failure(error))
+            return
         self.answers.note(request.model_name)
-        return response
+        if not waiter.done():
+            waiter.set_result(response)
+
+    def _failure(self, error: Exception) -> Exception:
+        if not isinstance(error, grpc.aio.AioRpcError):
+            return error
+        return error_from_triton(error.code(), error.details() or "", self.retry_after_ms)
 
     async def close(self) -> None:
         """Lets unary calls end for a short while, then closes."""

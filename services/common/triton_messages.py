@@ -32,15 +32,24 @@ def infer_request(
 ) -> Any:
     """A ModelInferRequest. Arrays are int32, int64 or float32; no `outputs` asks for all."""
     request = service_pb2.ModelInferRequest(model_name=model, id=request_id)
-    for name, array in inputs.items():
-        tensor = request.inputs.add(name=name, datatype=_NAMES[array.dtype])
-        tensor.shape.extend(array.shape)
-        request.raw_input_contents.append(array.tobytes())
+    add_inputs(request, inputs)
     for name in outputs:
         request.outputs.add(name=name)
+    add_parameters(request, parameters)
+    return request
+
+
+def add_inputs(request: Any, inputs: Mapping[str, Array]) -> None:
+    """Puts tensors into a ModelInferRequest, behind those that it has."""
+    for name, array in inputs.items():
+        request.inputs.add(name=name, datatype=_NAMES[array.dtype], shape=array.shape)
+        request.raw_input_contents.append(array.tobytes())
+
+
+def add_parameters(request: Any, parameters: Mapping[str, ParameterValue]) -> None:
+    """Puts parameters into a ModelInferRequest."""
     for name, value in parameters.items():
         _set_parameter(request.parameters[name], value)
-    return request
 
 
 def _set_parameter(parameter: Any, value: ParameterValue) -> None:

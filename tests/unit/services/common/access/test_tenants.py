@@ -49,12 +49,22 @@ class Process:
 
     def seen(self, name: str) -> None:
         """The tenant makes a call that ends at once."""
-        with self.use(name).request():
+        with one_call(self.use(name)):
             pass
 
     def refused(self, name: str, limit: str) -> float:
         labels = {"tenant": name, "limit": limit}
         return self.registry.get_sample_value("naiad_tenant_refused_total", labels) or 0.0
+
+
+@contextmanager
+def one_call(use: TenantUse) -> Iterator[None]:
+    """A call of the tenant, as the interceptor begins and ends it."""
+    use.enter()
+    try:
+        yield
+    finally:
+        use.leave()
 
 
 def process(*tenants: Tenant) -> Process:
@@ -125,20 +135,20 @@ def test_shares_of_requests_in_flight() -> None:
     both.seen("b")
     with ExitStack() as calls:
         for _ in range(5):
-            calls.enter_context(both.use("a").request())
+            calls.enter_context(one_call(both.use("a")))
             both.use("a").check_requests(10)
-        calls.enter_context(both.use("a").request())
+        calls.enter_context(one_call(both.use("a")))
         with pytest.raises(NaiadError):
             both.use("a").check_requests(10)
-        with both.use("b").request():
+        with one_call(both.use("b")):
             both.use("b").check_requests(10)
 
 
 def test_limits_of_one_tenant() -> None:
     limits = TenantLimits(max_inflight_requests=1, max_inflight_tokens=100)
     alone = process(Tenant("a", limits=limits))
-    with alone.use("a").request():
-        error = refusal(alone.use("a").request)
+    with one_call(alone.use("a")):
+        error = refusal(partial(one_call, alone.use("a")))
         assert (error.reason, error.retry_after_ms) == (Reason.QUOTA_EXCEEDED, 1000)
     with alone.cost("a", 60):
         assert refusal(lambda: alone.cost("a", 41)).retry_after_ms == 1500  # refused the second time, admitted once
@@ -155,13 +165,13 @@ def test_rates_of_one_tenant() -> None:
     use = alone.use("a")
     alone.seen("a")
     alone.seen("a")
-    assert (refusal(use.request).reason, alone.refused("a", "request_rate")) == (Reason.QUOTA_EXCEEDED, 1)
+    assert (refusal(partial(one_call, use)).reason, alone.refused("a", "request_rate")) == (Reason.QUOTA_EXCEEDED, 1)
     alone.now_s[0] += 0.5
     alone.seen("a")
     # A request may take more than is there; what follows pays for it.
     with alone.cost("a", 400):
         pass
-    error = refusal(use.request)
+    error = refusal(partial(one_call, use))
     assert error.retry_after_ms is not None
     assert 3000 <= error.retry_after_ms <= 3001
     alone.now_s[0] += error.retry_after_ms / 1000
@@ -192,13 +202,13 @@ def test_admission_at_the_door_holds_the_estimate_for_the_tenant_until_the_exact
     both = process(Tenant("a"), Tenant("b"))
     both.seen("b")
     door, use = admission(), both.use("a")
-    with use.request():
+    with one_call(use):
         ticket = door.enter(METHOD, "m", 1600, use)  # a quarter of a token a byte, to begin with
         assert use.tokens == 400
         set_current_ticket(ticket)
         with door.cost(500):
             assert (door.tokens, use.tokens) == (500, 500)
-            with use.request():
+            with one_call(use):
                 assert refusal_of(lambda: door.enter(METHOD, "m", 4, use)).reason is Reason.OVERLOADED
         ticket.release()
     assert (door.tokens, use.tokens, door.requests, use.requests) == (0, 0, 0, 0)
@@ -208,13 +218,13 @@ def test_shares_are_of_what_a_model_takes_where_that_is_less() -> None:
     both = process(Tenant("a"), Tenant("b"))
     both.seen("b")
     door, use = admission(model_tokens=200), both.use("a")
-    with use.request():
+    with one_call(use):
         first = door.enter(METHOD, "busy", 400, use)
         assert refusal_of(lambda: door.enter(METHOD, "busy", 400, use)).reason is Reason.OVERLOADED
         # What it has of one model is not held against it at another.
         second = door.enter(METHOD, "idle", 400, use)
         # And the other tenant finds its part of the busy one.
-        with both.use("b").request():
+        with one_call(both.use("b")):
             third = door.enter(METHOD, "busy", 400, both.use("b"))
         for ticket in (first, second, third):
             ticket.release()
@@ -269,7 +279,7 @@ class _Engine:
         """Whether a request is admitted."""
         held = ExitStack()
         try:
-            held.enter_context(self.world.use(load.name).request())
+            held.enter_context(one_call(self.world.use(load.name)))
             held.enter_context(self.world.cost(load.name, 100))
         except NaiadError:
             held.close()
