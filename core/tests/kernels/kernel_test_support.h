@@ -37,10 +37,14 @@ inline std::vector<float> ThroughEightBits(std::span<const float> row) {
   return values;
 }
 
-// The levels that this machine can run; the scalar one is always there.
+// The levels that this machine can run; the scalar one is always there. Under the thread sanitizer, which is slow, only
+// the highest: threads share the work in the same way at every level.
 inline std::vector<SimdLevel> AvailableLevels() {
   SimdLevel best = SimdLevel::kScalar;
   if (!ChooseSimdLevel(nullptr, &best).ok()) return {SimdLevel::kScalar};
+#if defined(__SANITIZE_THREAD__)
+  return {best};
+#endif
   std::vector<SimdLevel> levels;
   for (const SimdLevel level : {SimdLevel::kScalar, SimdLevel::kAvx2, SimdLevel::kAvx512}) {
     if (level <= best) levels.push_back(level);
