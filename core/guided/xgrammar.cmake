@@ -1,7 +1,9 @@
 # The library xgrammar, from the sources that core/scripts/fetch_xgrammar.sh gets: target `xgrammar`.
 #
 # It has no bound of its own on the work that a grammar makes, so a hostile one could keep a thread busy for ever. Three of its
-# functions, through which all such work was seen to pass, get a call to naiad::CountGuideWork() put in front of their bodies.
+# functions, through which all such work was seen to pass, get a call to naiad::CountGuideWork() put in front of their bodies,
+# and so do the loops that make an automaton deterministic and small. That one's bound on its states is kept while states are
+# made (an expression of 30 characters makes 2^26 of them); beyond it, the library goes on with the automaton as it was.
 # And its expressions for ranges of numbers let in numbers beyond the bounds: naiad's take their place (number_range.h).
 # The sources are pinned; should a text to change not be there, the build stops.
 set(XGRAMMAR_ROOT "${CMAKE_SOURCE_DIR}/../build/xgrammar" CACHE PATH "Folder with xgrammar's sources")
@@ -37,6 +39,17 @@ naiad_count_work(earley_parser.cc "void EarleyParser::Complete(const ParserState
                  "bool RepeatDetector::IsVisited(const ParserState& state) const")
 naiad_count_work(grammar_builder.cc "  while (rule_name_to_id_.count(name_hint + \"_\" + std::to_string(cnt)) != 0)")
 
+file(READ ${XGRAMMAR_ROOT}/cpp/fsm.cc text)
+naiad_replace(fsm.cc "  while (now_process < static_cast<int>(closures.size())) {\n    rules.clear();"
+              "  while (now_process < static_cast<int>(closures.size())) {
+    if (static_cast<int>(closures.size()) > max_num_states) return ResultErr(\"The number of states exceeds the limit.\");
+    rules.clear();")
+naiad_replace(fsm.cc "        if (closures[j] == next_closure) {\n"
+              "        naiad::CountGuideWork();\n        if (closures[j] == next_closure) {\n")
+naiad_replace(fsm.cc "        for (const auto& partition_state : partition) {\n"
+              "        for (const auto& partition_state : partition) {\n          naiad::CountGuideWork();\n")
+naiad_write_changed(fsm.cc guided/work_limit.h "${text}")
+
 file(READ ${XGRAMMAR_ROOT}/cpp/json_schema_converter.cc text)
 naiad_replace(json_schema_converter.cc "range_regex = GenerateRangeRegex(start, end)"
               "range_regex = naiad::IntegerRangeRegex(start, end)")
@@ -44,7 +57,7 @@ naiad_replace(json_schema_converter.cc "range_regex = GenerateFloatRangeRegex(st
               "range_regex = naiad::LibraryNumberRange(start, spec.exclusive_minimum, end, spec.exclusive_maximum)")
 naiad_write_changed(json_schema_converter.cc guided/number_range.h "${text}")
 
-set(xgrammar_sources compiled_grammar config fsm fsm_builder grammar grammar_compiler grammar_functor grammar_matcher
+set(xgrammar_sources compiled_grammar config fsm_builder grammar grammar_compiler grammar_functor grammar_matcher
                      grammar_parser grammar_printer json_schema_converter_ext regex_converter
                      structural_tag support/logging support/recursion_guard testing tokenizer_info)
 list(TRANSFORM xgrammar_sources REPLACE "(.+)" "${XGRAMMAR_ROOT}/cpp/\\1.cc")
@@ -63,6 +76,7 @@ set(xgrammar_headers <algorithm> <functional> <iostream> <map> <memory> <optiona
 
 # What refers to naiad.
 add_library(xgrammar_changed OBJECT ${CMAKE_CURRENT_BINARY_DIR}/xgrammar/earley_parser.cc
+                                    ${CMAKE_CURRENT_BINARY_DIR}/xgrammar/fsm.cc
                                     ${CMAKE_CURRENT_BINARY_DIR}/xgrammar/grammar_builder.cc
                                     ${CMAKE_CURRENT_BINARY_DIR}/xgrammar/json_schema_converter.cc)
 target_link_libraries(xgrammar_changed PRIVATE xgrammar_flags)

@@ -88,6 +88,10 @@ def _watch(event: str, arguments: tuple[object, ...]) -> None:
     # The interpreter reads modules at their first use, and source for a traceback.
     if event == "open" and str(arguments[0]).endswith((".py", ".pyc", ".so")):
         return
+    # And the line of an error in what Jinja makes of a template, such as a `break` outside of a loop. It is Jinja that
+    # gives all templates this name.
+    if event == "open" and arguments[0] == "<template>":
+        return
     _escapes.append(f"{event} {arguments}")
 
 

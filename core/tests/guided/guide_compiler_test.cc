@@ -52,6 +52,17 @@ TEST_F(GuideCompilerTest, ASchemaLetsInWhatFitsIt) {
   }
 }
 
+// The automaton stays as it is, with a state for each place where the "a" may have been.
+TEST_F(GuideCompilerTest, AnExpressionWithTooManyDeterministicStatesLetsInWhatItShould) {
+  const auto grammar = Regex("[ab]*a" + std::string(25, '.'));
+  const std::string end(25, 'b');
+  EXPECT_TRUE(Matches(*grammar, tokenizer_, "a" + end));
+  EXPECT_TRUE(Matches(*grammar, tokenizer_, "bbaba" + end));
+  EXPECT_TRUE(Matches(*grammar, tokenizer_, "aa" + end));
+  EXPECT_FALSE(Matches(*grammar, tokenizer_, "b" + end));
+  EXPECT_FALSE(Matches(*grammar, tokenizer_, "a" + end.substr(1)));
+}
+
 TEST_F(GuideCompilerTest, DrawnTextsOfASchemaAreJsonOfItsShape) {
   const auto grammar = Schema(
       R"({"type":"object","properties":{"name":{"type":"string","pattern":"^.{1,5}$"},

@@ -91,6 +91,7 @@ std::vector<HostileGuide> HostileGuides() {
       {"exponential automaton", {kRegex, "(a|b)*a(a|b){1000}"}},
       {"long text", {kRegex, std::string(65'536, 'a')}},
       {"many alternatives", {kRegex, Repeat("abc|", 16'000) + "x"}},
+      {"2 to the 30 states, made deterministic", {kRegex, ".*a" + std::string(30, '.')}},
       {"empty loop", {kRegex, "(a?)*(b?)+"}},
   };
 }
