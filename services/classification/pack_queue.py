@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -90,6 +90,30 @@ class _Call(WaitingTexts):
             self.done.set_exception(error)
 
 
+class _Alone:
+    """A context in which the current task waits for the engine, until `fail` ends that wait with an error."""
+
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+        self._error: Exception | None = None
+
+    def fail(self, error: Exception) -> None:
+        """Ends the wait."""
+        self._error = error
+        if self._task is not None:
+            self._task.cancel()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # As asyncio.timeout does it: a cancellation that was not ours goes on.
+        if self._error is None or self._task is None or self._task.uncancel() > 0:
+            return
+        if kind is asyncio.CancelledError:
+            raise self._error
+
+
 _Parts = Sequence[tuple[_Call, range]]
 # Asks the engine for the rows of one pack, which has time until a deadline; cancelled when nobody waits for it.
 Compute = Callable[[Sequence[EncoderInput], float | None], Awaitable[EncoderAnswer]]
@@ -108,12 +132,15 @@ class PackQueue:
         self._limits = limits
         self._waiting: list[_Call] = []
         self._in_flight: dict[asyncio.Task[None], _Parts] = {}
+        self._alone: set[_Alone] = set()
 
     async def run(self, texts: Sequence[EncoderInput], deadline_s: float | None = None) -> EncoderAnswer:
         """Rows for each text, of which there is at least one, each of at least one token. Raises NaiadError.
 
         A caller that is cancelled takes its texts along, except from packs that others wait for, too.
         """
+        if not self._waiting and self._has_room and sum(map(len, texts)) <= self._limits.max_pack_tokens:
+            return await self._run_alone(texts, deadline_s)
         call = _Call(texts, deadline_s)
         self._waiting.append(call)
         self._send()
@@ -122,6 +149,22 @@ class PackQueue:
         except asyncio.CancelledError:
             self._drop(call)
             raise
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._in_flight) + len(self._alone) < self._limits.max_parallel_packs
+
+    async def _run_alone(self, texts: Sequence[EncoderInput], deadline_s: float | None) -> EncoderAnswer:
+        """A pack of one call that can be sent at once needs no task of its own."""
+        alone = _Alone()
+        self._alone.add(alone)
+        try:
+            with alone:
+                answer = await self._compute(texts, deadline_s)
+        finally:
+            self._alone.discard(alone)
+            self._send()
+        return replace(answer, first_queue_us=answer.queue_us)
 
     def _drop(self, call: _Call) -> None:
         with contextlib.suppress(ValueError):
@@ -137,9 +180,12 @@ class PackQueue:
         self._in_flight.clear()
         for call in calls:
             call.fail(error)
+        for alone in self._alone:
+            alone.fail(error)
+        self._alone.clear()
 
     def _send(self) -> None:
-        while self._waiting and len(self._in_flight) < self._limits.max_parallel_packs:
+        while self._waiting and self._has_room:
             parts = fill_pack(self._waiting, self._limits.max_pack_tokens)
             self._waiting = [call for call in self._waiting if call.is_waiting]
             task = asyncio.create_task(self._run_pack(parts))

@@ -70,8 +70,8 @@ class TritonChannel:
         self.answers = AnswerTimes()
         self._channel = open_triton_channel(address, _CHANNEL_OPTIONS, tls)
         self.stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        self._unary: set[asyncio.Task[Any]] = set()
-        self._waiters: set[asyncio.Future[Any]] = set()  # callers of calls in flight
+        self._unary: set[Any] = set()  # calls in flight; one that nobody held any more would be cancelled
+        self._waiters: set[asyncio.Future[None]] = set()  # their callers
 
     @property
     def waiting_calls(self) -> int:
@@ -80,15 +80,26 @@ class TritonChannel:
 
     async def infer(self, request: Any) -> InferReply:
         """One ModelInfer. Raises NaiadError. A caller that is cancelled leaves the call itself running."""
-        waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._infer(request, waiter))
-        self._unary.add(task)
-        task.add_done_callback(self._unary.discard)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_end(call: Any) -> None:
+            self._unary.discard(call)
+            if not waiter.done():
+                waiter.set_result(None)
+
+        call = self.stub.ModelInfer(request)
+        self._unary.add(call)
         self._waiters.add(waiter)
+        call.add_done_callback(on_end)
         try:
-            return read_reply(await waiter)
+            await waiter  # not for the call, which would be cancelled with us
+            response = await call
+        except grpc.aio.AioRpcError as error:
+            raise error_from_triton(error.code(), error.details() or "", self.retry_after_ms) from error
         finally:
             self._waiters.discard(waiter)
+        self.answers.note(request.model_name)
+        return read_reply(response)
 
     def abandon(self, error: NaiadError) -> None:
         """Ends the wait of all callers with `error`; the calls themselves go on, and nobody hears of them."""
@@ -96,30 +107,11 @@ class TritonChannel:
             if not waiter.done():
                 waiter.set_exception(error)
 
-    async def _infer(self, request: Any, waiter: "asyncio.Future[Any]") -> None:
-        """Asks, and tells `waiter`, which may be gone by then."""
-        try:
-            response = await self.stub.ModelInfer(request)
-        except asyncio.CancelledError:
-            waiter.cancel()
-            raise
-        except Exception as error:
-            if not waiter.done():
-                waiter.set_exception(self._failure(error))
-            return
-        self.answers.note(request.model_name)
-        if not waiter.done():
-            waiter.set_result(response)
-
-    def _failure(self, error: Exception) -> Exception:
-        if not isinstance(error, grpc.aio.AioRpcError):
-            return error
-        return error_from_triton(error.code(), error.details() or "", self.retry_after_ms)
-
     async def close(self) -> None:
         """Lets unary calls end for a short while, then closes."""
         if self._unary:
-            await asyncio.wait(self._unary, timeout=CLOSE_GRACE_S)
+            ends = [asyncio.ensure_future(call.code()) for call in self._unary]
+            await asyncio.wait(ends, timeout=CLOSE_GRACE_S)
         await self._channel.close()
 
 

@@ -176,9 +176,9 @@ async def test_a_caller_that_leaves_while_the_engine_works_does_not_hurt_those_b
     queue = PackQueue(engine.compute, PackLimits(100, 1))
     first, leaves, stays = (asyncio.create_task(queue.run([Text(token)])) for token in (1, 2, 3))
     await settle()
-    engine.gate.set()
+    gate_of_first, engine.gate = engine.gate, asyncio.Event()
+    gate_of_first.set()
     await first
-    engine.gate.clear()
     await settle()
     leaves.cancel()
     await settle()
@@ -206,6 +206,7 @@ async def test_a_pack_has_time_until_the_latest_deadline_of_its_calls() -> None:
     queue = PackQueue(engine.compute, PackLimits(2, 1))
     deadlines_s = (7.0, 5.0, 9.0, 3.0, None)
     calls = [asyncio.create_task(queue.run([Text(1)], deadline_s)) for deadline_s in deadlines_s]
+    await settle()
     engine.gate.set()
     await asyncio.gather(*calls)
     assert engine.deadlines_s == [7.0, 9.0, None]
@@ -225,3 +226,29 @@ async def test_when_all_is_failed_waiting_calls_end_too_and_the_next_one_is_sent
     assert engine.packs == [[1], [3]]  # although the first one is still out
     engine.gate.set()
     assert rows(await third) == [3]
+
+
+async def test_a_call_that_is_alone_with_the_engine_can_be_cancelled_or_failed_as_well() -> None:
+    engine = Engine()
+    queue = PackQueue(engine.compute, PackLimits(1, 2))
+    leaves, fails = (asyncio.create_task(queue.run([Text(token)])) for token in (1, 2))
+    await settle()
+    leaves.cancel()
+    await settle()
+    assert leaves.cancelled()
+    queue.fail_all(UNAVAILABLE)
+    with pytest.raises(NaiadError, match="cannot be reached"):
+        await fails
+    assert fails.cancelling() == 0
+    assert engine.stopped == [[1], [2]]
+
+
+async def test_a_call_that_is_cancelled_while_it_fails_is_cancelled() -> None:
+    engine = Engine()
+    queue = PackQueue(engine.compute, PackLimits(1, 1))
+    call = asyncio.create_task(queue.run([Text(1)]))
+    await settle()
+    queue.fail_all(UNAVAILABLE)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
