@@ -93,11 +93,12 @@ async def _phase(load: Load, calls: Calls, stack: Stack) -> Figures:
 def go_first() -> None:
     """Lets the threads of the load generator run before all others, where that is permitted.
 
-    On cores that the engine fills, its own wait for one would be taken for the service's.
+    On cores that the engine fills, its own wait for one would be taken for the service's. What it starts later, the
+    system of the next kind of load, does not inherit this.
     """
     for thread in psutil.Process().threads():
         with contextlib.suppress(PermissionError):
-            os.sched_setscheduler(thread.id, os.SCHED_RR, os.sched_param(1))
+            os.sched_setscheduler(thread.id, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
 
 
 async def measure(stack: Stack, kind: str, seconds: float) -> list[Figures]:

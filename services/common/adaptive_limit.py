@@ -17,11 +17,13 @@ MAX_WINDOWS = 4
 MOST_CUT = 0.5  # what is left of the limit after one window, at least
 MOST_GROWTH = 0.15  # of the limit in one window, when nothing waits at all
 USED_SHARE = 0.8  # less of the limit in use says nothing about a higher one
+# The mean wait that is aimed at, of the longest that calls should have: where the mean is this, nearly all are shorter.
+MEAN_SHARE = 0.7
 
 
 @dataclass(frozen=True)
 class LimitOptions:
-    """Bounds of a limit in tokens, where it starts, and the mean wait that it aims at."""
+    """Bounds of a limit in tokens, where it starts, and the wait that nearly all calls should stay below."""
 
     minimum: int
     maximum: int
@@ -32,15 +34,15 @@ class LimitOptions:
 class AdaptiveLimit:
     """A limit in tokens that follows the waits: cut in proportion when they are too long, raised while they are short.
 
-    Waits of requests that were admitted before the last cut are not counted: they tell of the time before it, and would
-    cut again for the same reason.
+    Waits of requests that were admitted before the last change are not counted: they tell of the time before it, and
+    would cut, or raise, again for the same reason.
     """
 
     def __init__(self, options: LimitOptions, clock: Callable[[], float] = time.monotonic) -> None:
         self._options = options
         self._clock = clock
         self._limit = float(min(max(options.start, options.minimum), options.maximum))
-        self._cut_at_s = float("-inf")
+        self._changed_at_s = float("-inf")
         # Of the window.
         self._window_began_s = clock()
         self._samples = 0
@@ -58,7 +60,7 @@ class AdaptiveLimit:
 
     def observe(self, wait_s: float, admitted_s: float) -> None:
         """Takes the wait of one request; `admitted_s` is when it was admitted, in the time of the clock."""
-        if admitted_s < self._cut_at_s:
+        if admitted_s < self._changed_at_s:
             return
         self._samples += 1
         self._sum_s += wait_s
@@ -68,15 +70,16 @@ class AdaptiveLimit:
             self._adapt(now_s)
 
     def _adapt(self, now_s: float) -> None:
-        wait_s, target_s = self._sum_s / self._samples, self._options.target_s
+        wait_s, target_s = self._sum_s / self._samples, MEAN_SHARE * self._options.target_s
         if wait_s > target_s:
             # A limit far above what is in flight bounds nothing: the cut starts from what there is.
             in_use = min(self._limit, self._peak_tokens) if self._peak_tokens else self._limit
             self._limit = max(self._options.minimum, in_use * max(MOST_CUT, target_s / wait_s))
-            self._cut_at_s = now_s
+            self._changed_at_s = now_s
         elif self._peak_tokens >= USED_SHARE * self._limit:
             growth = 1 + MOST_GROWTH * (1 - wait_s / target_s)
             self._limit = min(self._options.maximum, self._limit * growth + 1)
+            self._changed_at_s = now_s
         self._begin_window(now_s)
 
     def _begin_window(self, now_s: float) -> None:
