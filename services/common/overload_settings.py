@@ -8,8 +8,8 @@ from services.common.admission import AdmissionOptions
 from services.common.setting import setting
 
 _TARGET_DOC = (
-    "Wait for {what} that the limit on tokens in flight of each model aims at: longer waits lower it, shorter ones"
-    " raise it again. 0 keeps it at the most of the process."
+    "Longest wait for {what} that nearly all calls should have: the limit on tokens in flight of each model falls when"
+    " their mean is above 0.7 of it, and rises again below. 0 keeps it at the most of the process."
 )
 _MIN_DOC = "Fewest tokens in flight of a model that long waits lead to."
 
