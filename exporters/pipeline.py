@@ -20,6 +20,7 @@ from exporters.encoder_heads import activation, labels, pooling, trained_length_
 from exporters.errors import ExportError
 from exporters.fuse_attention import fuse_attention
 from exporters.gguf_cache import parsed_once
+from exporters.graph_files import GRAPH, save_graph
 from exporters.kv_cache_graph import use_int8_cache
 from exporters.loading import choose_task, load_model, load_tokenizer, reference_attention
 from exporters.manifest import MANIFEST_FILE, Manifest, describe_files
@@ -40,10 +41,7 @@ from exporters.writer import publish, refuse_existing, staging
 from services.common.model_scan import ModelScanError, scan_entry
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_GRAPH, _GRAPH_DATA = "model.onnx", "model.onnx.data"
 _FLOAT_FOLDER = ".fp32"
-# Tensors smaller than this stay inside model.onnx.
-_INLINE_BYTES = 1024
 
 
 @dataclass
@@ -168,9 +166,9 @@ def _verify_and_quantise(export: _Export, graph: Any, folder: Path) -> Manifest:
     """Verifies the float graph first; the quantised one is then measured against it."""
     quantised = export.weights != "fp32"
     float_folder = folder / (_FLOAT_FOLDER if quantised or export.options.cuda else "1")
-    _save(graph, float_folder)
+    save_graph(graph, float_folder)
     with _phase(export.options, "verify"):
-        session = open_session(float_folder / _GRAPH, export.ops_library)
+        session = open_session(float_folder / GRAPH, export.ops_library)
         parity = _verify(export, session)
     quality: dict[str, Any] = {}
     if export.task == "generate":
@@ -179,14 +177,14 @@ def _verify_and_quantise(export: _Export, graph: Any, folder: Path) -> Manifest:
     if quantised:
         with _phase(export.options, "quantise"):
             quality["quantised_products"] = _quantise(export, graph)
-            _save(graph, folder / "1")
+            save_graph(graph, folder / "1")
         with _phase(export.options, "measure"):
-            small = open_session(folder / "1" / _GRAPH, export.ops_library)
+            small = open_session(folder / "1" / GRAPH, export.ops_library)
             quality |= _measure_quantised(export, session, small, quality)
         del small
     if export.kv_cache == "int8":
         with _phase(export.options, "kv cache"):
-            quality["kv_cache"] = _round_cache(export, folder / "1" / _GRAPH)
+            quality["kv_cache"] = _round_cache(export, folder / "1" / GRAPH)
     if export.options.cuda:
         with _phase(export.options, "cuda"):
             parity |= _write_cuda_graph(export, graph, session, folder / "1")
@@ -215,9 +213,9 @@ def _write_cuda_graph(export: _Export, graph: Any, session: Any, folder: Path) -
     options, float_shape = export.options.cuda, export.shape
     assert options is not None and export.text_ids is not None
     export.shape = to_cuda(graph, float_shape, options)
-    _save(graph, folder)
+    save_graph(graph, folder)
     reference = PagedDecoder(session, float_shape, blocks_needed(float_shape))
-    found = verify_cuda(folder / _GRAPH, export.shape, options.precision, reference, export.text_ids)
+    found = verify_cuda(folder / GRAPH, export.shape, options.precision, reference, export.text_ids)
     return {"graph": "float32 on the CPU, from which the graph for cuda was made", **found}
 
 
@@ -255,13 +253,6 @@ def _measure_quantised(export: _Export, session: Any, small: Any, quality: dict[
         f"perplexity_{export.weights}": value,
         "perplexity_increase": value / quality["perplexity_fp32"] - 1.0,
     }
-
-
-def _save(graph: Any, folder: Path) -> None:
-    import onnx_ir
-
-    folder.mkdir(exist_ok=True)
-    onnx_ir.save(graph, folder / _GRAPH, external_data=_GRAPH_DATA, size_threshold_bytes=_INLINE_BYTES)
 
 
 def _manifest(export: _Export, parity: dict[str, Any], quality: dict[str, Any]) -> Manifest:

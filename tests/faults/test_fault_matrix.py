@@ -241,12 +241,13 @@ def cases() -> Iterator[object]:
     for repetition in range(SLOW_REPETITIONS):
         for target, fault in PROMISES:
             name = f"{target}-{fault}" + (f"-{repetition}" if repetition else "")
-            yield pytest.param((target, fault), id=name, marks=[pytest.mark.slow] if repetition else [])
+            # With its number: pytest makes a fixture once for all parameters that are equal.
+            yield pytest.param((target, fault, repetition), id=name, marks=[pytest.mark.slow] if repetition else [])
 
 
 @pytest.fixture(scope="module", params=cases())
 def aftermath(request: pytest.FixtureRequest, columns: Columns) -> Aftermath:
-    target, fault = request.param
+    target, fault, _ = request.param
     history = History()
     with (
         supervised(columns.triton) if (target, fault) not in TRITON_ENDS else nullcontext([]) as crashes,
