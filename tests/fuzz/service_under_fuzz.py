@@ -184,6 +184,15 @@ def _honest_plan(seen: SeenRequest) -> Plan:
     return Plan(tokens=tokens, context_log_probs=scored)
 
 
+# The event loop stands still between calls, which is not Triton's silence; least of all on a busy machine.
+_PATIENCE: dict[str, Any] = {
+    "triton_probe_interval_ms": 1000,
+    "triton_probe_timeout_ms": 60_000,
+    "triton_stall_timeout_ms": 600_000,
+    "canary_interval_ms": 0,
+}
+
+
 def _tokenization(folder: Path, triton_address: str) -> ServiceApp:
     write_model(folder, "chat", "generate", byte_level_tokenizer(), chat_template=CHAT_TEMPLATE)
     write_model(folder, "embed", "embed", bert_tokenizer())
@@ -193,15 +202,14 @@ def _tokenization(folder: Path, triton_address: str) -> ServiceApp:
 def _generation(folder: Path, triton_address: str) -> ServiceApp:
     write_model(folder, "chat", "generate", byte_level_tokenizer(), chat_template=CHAT_TEMPLATE)
     write_model(folder, "embed", "embed", bert_tokenizer())
-    settings = GenerationSettings(model_repository=folder, triton_address=triton_address, triton_probe_interval_ms=1000)
-    return generation.build(settings)
+    return generation.build(GenerationSettings(model_repository=folder, triton_address=triton_address, **_PATIENCE))
 
 
 def _classification(folder: Path, triton_address: str) -> ServiceApp:
-    settings = ClassificationSettings(
-        model_repository=write_repository(folder), triton_address=triton_address, triton_probe_interval_ms=1000
+    repository = write_repository(folder)
+    return classification.build(
+        ClassificationSettings(model_repository=repository, triton_address=triton_address, **_PATIENCE)
     )
-    return classification.build(settings)
 
 
 _BUILDERS: dict[str, Callable[[Path, str], ServiceApp]] = {

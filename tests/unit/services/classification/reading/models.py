@@ -73,6 +73,8 @@ def answer(request: Any) -> Any:
     types = np.split(tensors["token_type_ids"], bounds)
     name = request.outputs[0].name
     rows = np.concatenate([_compute(request.model_name, x, y) for x, y in zip(texts, types, strict=True)])
+    if name == "hidden_states":
+        rows = np.repeat(rows, tensors["sequence_lengths"], axis=0)
     return infer_response(request.id, {name: rows.astype(np.float32)}, {"queue_us": 30, "compute_us": 400}, final=True)
 
 
