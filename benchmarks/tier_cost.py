@@ -2,7 +2,7 @@
 
 `python -m benchmarks.tier_cost [--decoder chat] [--encoder embed] [--turns 6] [--loads NAME,...] [--output FILE.json]`.
 Goals: with one client at most 1 ms more at the median and 3 ms at the 99th percentile, and with 32 streams at most a
-tenth of the server's CPU in the services.
+tenth of the server's CPU in the services. Beside `embed` stands a relay that does nothing (`empty_relay.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import argparse
 import asyncio
 import contextlib
 import itertools
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -41,7 +43,7 @@ Call = Callable[[], Awaitable[float | None]]
 
 @dataclass(frozen=True)
 class Load:
-    """One kind of call: `calls` of them a turn, by that many clients at once."""
+    """One kind of call: `calls` of them a turn, by that many clients. `relayed` is the direct one, handed on."""
 
     name: str
     asked: str  # The service's name.
@@ -49,6 +51,7 @@ class Load:
     through: Call
     clients: int
     calls: int
+    relayed: Call | None = None
 
 
 @dataclass
@@ -71,12 +74,13 @@ class Samples:
 
 @dataclass(frozen=True)
 class Result:
-    """Both ways of one load."""
+    """The ways of one load."""
 
     load: str
     clients: int
     direct: dict[str, float]
     service: dict[str, float]
+    relay: dict[str, float] | None = None
 
     def added(self, figure: str) -> float:
         """What the services add to a figure, in its unit."""
@@ -175,7 +179,7 @@ class Models:
     encoder_ids: list[int]
 
 
-def all_loads(direct: DirectCalls, service: ServiceCalls) -> list[Load]:
+def all_loads(direct: DirectCalls, service: ServiceCalls, relay: DirectCalls) -> list[Load]:
     """In the order of the table; short enough that a turn of all takes about five seconds."""
 
     async def first_token() -> None:
@@ -188,7 +192,7 @@ def all_loads(direct: DirectCalls, service: ServiceCalls) -> list[Load]:
     generates = ("generate", "generation", first_token, service.generate)
     streams = ("stream", "generation", stream, service.stream)
     return [
-        Load(*embeds, 1, 80),
+        Load(*embeds, 1, 80, relay.embed),
         Load(*embeds, 8, 160),
         Load(*embeds, 64, 320),
         Load(*generates, 1, 40),
@@ -223,24 +227,28 @@ async def measure(stack: Stack, models: Models, turns: int, names: list[str]) ->
     pid = stack.process.pid
     async with contextlib.AsyncExitStack() as resources:
         triton = f"127.0.0.1:{stack.grpc_ports['triton']}"
-        addresses = (triton, stack.address("classification"), stack.address("generation"))
-        to_triton, to_classification, to_generation = [
+        relay = f"127.0.0.1:{resources.enter_context(running_relay(triton))}"
+        addresses = (triton, stack.address("classification"), stack.address("generation"), relay)
+        to_triton, to_classification, to_generation, to_relay = [
             await resources.enter_async_context(grpc.aio.insecure_channel(address)) for address in addresses
         ]
         stream = await resources.enter_async_context(InferStream(triton))
         loads = all_loads(
-            DirectCalls(to_triton, stream, models), ServiceCalls(to_classification, to_generation, models)
+            DirectCalls(to_triton, stream, models),
+            ServiceCalls(to_classification, to_generation, models),
+            DirectCalls(to_relay, stream, models),
         )
         results = []
         for load in (load for load in loads if load.name in names):
             ways = [(load.direct, Samples()), (load.through, Samples())]
+            if load.relayed is not None:
+                ways.append((load.relayed, Samples()))
             for call, _ in ways:
                 await run_turn(call, load, Samples(), pid)
             for turn in range(turns):
                 for call, samples in ways if turn % 2 else reversed(ways):
                     await run_turn(call, load, samples, pid)
-            (_, direct), (_, service) = ways
-            results.append(Result(load.name, load.clients, direct.figures(), service.figures()))
+            results.append(Result(load.name, load.clients, *(samples.figures() for _, samples in ways)))
         return results
 
 
@@ -275,10 +283,27 @@ def summary(results: list[Result]) -> str:
                 f"{one.load}, 1 client: {one.added(name + 'p50_ms'):+.2f} ms at p50 (goal {P50_GOAL_MS:g}), "
                 f"{one.added(name + 'p99_ms'):+.2f} ms at p99 (goal {P99_GOAL_MS:g})"
             )
+        if one.relay is not None:
+            added = [one.relay[name] - one.direct[name] for name in ("p50_ms", "p99_ms")]
+            lines.append(
+                f"{one.load}, 1 client, a relay that does nothing: {added[0]:+.2f} ms at p50, {added[1]:+.2f} at p99"
+            )
         if one.clients == GOAL_STREAMS:
             share = f"{one.service_share:.1%} of the server's CPU is the service's"
             lines.append(f"{one.clients} streams: {share} (goal {CPU_GOAL:.0%})")
     return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def running_relay(triton_address: str) -> Iterator[int]:
+    """The port of a relay that does nothing."""
+    command = [sys.executable, "-m", "benchmarks.empty_relay", triton_address]
+    with subprocess.Popen(command, cwd=REPOSITORY_ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.terminate()
 
 
 @contextlib.contextmanager
