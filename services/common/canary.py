@@ -43,10 +43,11 @@ class AnswerTimes:
 
     def __init__(self) -> None:
         self._last_s: dict[str, float] = {}
+        self.latest_s = float("-inf")  # of all models, forgotten ones too
 
     def note(self, model: str) -> None:
         """Notes an answer that has just come; called for each one, so it does no more."""
-        self._last_s[model] = time.monotonic()
+        self.latest_s = self._last_s[model] = time.monotonic()
 
     def last_s(self, model: str) -> float:
         """When the last one came; minus infinity if none has."""

@@ -105,14 +105,14 @@ class TritonSettings(FleetSettings, CanarySettings, TritonTlsSettings, CommonSet
     triton_probe_timeout_ms: int = setting(
         1_000,
         "TRITON_PROBE_TIMEOUT_MS",
-        doc="An unanswered probe this old means that Triton is down.",
+        doc="An unanswered probe this old means that Triton is down, unless it answers requests.",
         minimum=10,
         maximum=60_000,
     )
     triton_stall_timeout_ms: int = setting(
         5_000,
         "TRITON_STALL_TIMEOUT_MS",
-        doc="An unanswered probe this old fails the requests in flight.",
+        doc="An unanswered probe this old fails the requests in flight, unless Triton answers others.",
         minimum=100,
         maximum=600_000,
     )

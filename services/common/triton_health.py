@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 
 import grpc
@@ -97,22 +98,30 @@ class TritonHealth:
 
     async def _run(self, interval_s: float, timeout_s: float, stall_s: float) -> None:
         while True:
-            probe = asyncio.ensure_future(self._probe())
-            # Not wait_for: it would cancel the call when Triton is only slow.
-            done, _ = await asyncio.wait((probe,), timeout=timeout_s)
-            if not done:
-                self.mark_down()
-                self._is_silent = True
-                done, _ = await asyncio.wait((probe,), timeout=max(0.0, stall_s - timeout_s))
-                if not done:
-                    for listener in self._stall_listeners:
-                        listener()
-                    await asyncio.wait((probe,))
+            await self._probe_within(timeout_s, stall_s)
             self._is_silent = False
             if self._canary is not None:
                 self._canary.check(self._ready_models if self._server_ready else ())
             self._tell()
             await asyncio.sleep(interval_s)
+
+    async def _probe_within(self, timeout_s: float, stall_s: float) -> None:
+        """One probe. While it waits, Triton's answers to requests count as well: one that gives any is only busy."""
+        begun_s = time.monotonic()
+        has_stalled = False
+        probe = asyncio.ensure_future(self._probe())
+        while not probe.done():
+            silent_s = time.monotonic() - max(begun_s, self._channel.answers.latest_s)
+            if silent_s >= timeout_s and not self._is_silent:
+                self.mark_down()
+                self._is_silent = True
+            if silent_s >= stall_s and not has_stalled:
+                has_stalled = True
+                for listener in self._stall_listeners:
+                    listener()
+            next_s = stall_s if self._is_silent else timeout_s
+            # Not wait_for: it would cancel the call when Triton is only slow.
+            await asyncio.wait((probe,), timeout=None if has_stalled else max(0.001, next_s - silent_s))
 
     async def _probe(self) -> None:
         try:

@@ -150,6 +150,20 @@ async def test_a_lone_triton_that_stalls_fails_its_calls(fakes: list[FakeTriton]
         assert pool.members[0].requests_in_flight == 0
 
 
+async def test_a_triton_that_answers_requests_is_only_busy_when_a_probe_is_late(fakes: list[FakeTriton]) -> None:
+    async with pool_of(fakes[0], triton_stall_timeout_ms=200) as pool:
+        inference = PooledInference(pool, 2)
+        await until(lambda: pool.up)
+        told: list[bool] = []
+        pool.on_change(told.append)
+        fakes[0].frozen.set()  # its probes, not its inference
+        frozen_s = asyncio.get_running_loop().time()
+        while asyncio.get_running_loop().time() - frozen_s < 0.6:
+            await inference.infer(REQUEST)
+        assert pool.up and False not in told
+        await until(lambda: not pool.up)  # once it is silent altogether
+
+
 async def test_a_triton_that_answers_probes_but_no_request_is_given_up(fakes: list[FakeTriton]) -> None:
     fakes[0].infer = lambda _: asyncio.Event().wait()
     async with pool_of(*fakes, triton_silence_timeout_ms=200) as pool:
