@@ -52,6 +52,7 @@ AT_ONCE_S = 1.0
 # What a busy machine may add.
 SLACK_S = 1.5
 RECOVERY_S = 30.0
+ATTEMPTS = 5  # to have a call in each state
 
 MOMENTS = ("unary", "before the first token", "mid-stream")
 SIGNALS = {"SIGTERM": signal.SIGTERM, "SIGKILL": signal.SIGKILL, "SIGSTOP": signal.SIGSTOP}
@@ -176,6 +177,10 @@ ANSWERS = {
 }
 
 
+class TooLateError(AssertionError):
+    """The machine was too busy to notice a state while it lasted."""
+
+
 class CallsInEveryState:
     """Three calls: a stream that has begun, a unary call beside it, and a stream that waits behind both."""
 
@@ -206,7 +211,8 @@ class CallsInEveryState:
     def _wait_for_engine(self, gauge: str, value: int) -> None:
         deadline = time.monotonic() + 20
         while EngineMetrics.parse(self._triton.metrics(), "decoder").total(gauge) < value:
-            assert not any(future.done() for future in self._futures), f"too late: {self.calls}"
+            if any(future.done() for future in self._futures):
+                raise TooLateError(f"a call ended before all were in their states: {self.calls}")
             assert time.monotonic() < deadline, f"{gauge} stays below {value}"
 
     def check_alive(self) -> None:
@@ -218,6 +224,22 @@ class CallsInEveryState:
         """Returns once all have ended."""
         for future in self._futures:
             future.result(timeout=LONG_DEADLINE_S)
+
+
+def calls_in_every_state(
+    columns: Columns, deadline_s: float, history: History, pool: ThreadPoolExecutor, channel: grpc.Channel
+) -> CallsInEveryState:
+    """Three calls, each in its state."""
+    for attempt in range(1, ATTEMPTS + 1):
+        states = CallsInEveryState(columns, deadline_s, history, pool)
+        try:
+            states.start(channel)
+            break
+        except TooLateError:
+            states.wait()
+            if attempt == ATTEMPTS:
+                raise
+    return states
 
 
 def recovery_s(columns: Columns, channel: grpc.Channel, history: History) -> float:
@@ -255,8 +277,7 @@ def aftermath(request: pytest.FixtureRequest, columns: Columns) -> Aftermath:
         grpc.insecure_channel(columns.other_service.address, options=FAST_RECONNECT) as other_channel,
         ThreadPoolExecutor(3) as pool,
     ):
-        states = CallsInEveryState(columns, PROMISES[target, fault].deadline_s, history, pool)
-        states.start(channel)
+        states = calls_in_every_state(columns, PROMISES[target, fault].deadline_s, history, pool, channel)
         injection = Injection(columns, target, fault)
         with SteadyCaller(other_channel, QUICK, history) as others:
             states.check_alive()
