@@ -113,10 +113,11 @@ _TRITON_RULES: tuple[_TritonRule, ...] = (
         grpc.StatusCode.UNAVAILABLE, r"timeout expired", Reason.DEADLINE_EXCEEDED, "the request waited too long"
     ),
     _TritonRule(grpc.StatusCode.UNAVAILABLE, _ANY, Reason.ENGINE_UNAVAILABLE, "the engine cannot be reached"),
-    # On a stream every code is UNKNOWN. A Triton that is about to end has unloaded its models, and still answers.
+    # On a stream every code is UNKNOWN. A Triton that is about to end stops and unloads its models, and still answers.
     _TritonRule(
         grpc.StatusCode.UNKNOWN,
-        r"request for unknown model|has no available versions|server exiting",
+        r"request for unknown model|has no available versions|server exiting|server (is )?not ready|server is stopping"
+        r"|stopped accepting new inference requests",
         Reason.ENGINE_UNAVAILABLE,
         "the engine has not loaded the model",
     ),
@@ -124,13 +125,6 @@ _TRITON_RULES: tuple[_TritonRule, ...] = (
     _TritonRule(grpc.StatusCode.CANCELLED, _ANY, Reason.ENGINE_UNAVAILABLE, "the engine gave the request up"),
     _TritonRule(grpc.StatusCode.RESOURCE_EXHAUSTED, _ANY, Reason.OVERLOADED, "the engine is full"),
     _TritonRule(grpc.StatusCode.DEADLINE_EXCEEDED, _ANY, Reason.DEADLINE_EXCEEDED, "the deadline has passed"),
-    # On a stream Triton's own refusals come without their status. These are of one that is shutting down.
-    _TritonRule(
-        grpc.StatusCode.UNKNOWN,
-        r"^request for unknown model|^server (is )?not ready",
-        Reason.ENGINE_UNAVAILABLE,
-        "the engine has not loaded the model",
-    ),
 )
 
 _STATUS_PREFIX = re.compile(r"^\[([A-Z_]+)\] ?")

@@ -66,6 +66,12 @@ def test_the_status_fits_into_metadata_however_much_is_wrong() -> None:
             "Request for unknown model: 'chat' has no available versions",
             Reason.ENGINE_UNAVAILABLE,
         ),
+        (
+            grpc.StatusCode.UNKNOWN,
+            "[request id: 7] Server is stopping, scheduler for model has stopped accepting new inference requests",
+            Reason.ENGINE_UNAVAILABLE,
+        ),
+        (grpc.StatusCode.UNKNOWN, "[request id: 7] Server not ready", Reason.ENGINE_UNAVAILABLE),
         (grpc.StatusCode.UNAVAILABLE, "Request timeout expired", Reason.DEADLINE_EXCEEDED),
         (grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses", Reason.ENGINE_UNAVAILABLE),
         (grpc.StatusCode.UNKNOWN, "[RESOURCE_EXHAUSTED] inbox is full", Reason.OVERLOADED),
