@@ -166,8 +166,8 @@ def restart(replica: ManagedService) -> None:
 def restart_triton(triton: ManagedTriton, users: Iterable[ManagedService]) -> None:
     """The same for a Triton: returns once all services use it again."""
     triton.send(signal.SIGTERM)
-    # A request may still come for a model that it has begun to unload, of which Triton 2.51 may die (decision 0002). What
-    # counts is that no client notices.
+    # A request may still come for a model that it has begun to unload, of which Triton 2.51 may die (decision 0002).
+    # What counts is that no client notices.
     assert triton.wait() in (0, -signal.SIGABRT), triton.log()[-2000:]
     triton.start()
     triton.wait_ready()
