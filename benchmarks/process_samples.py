@@ -17,8 +17,9 @@ from tests.support.engine_metrics import scrape
 from tests.support.stack import Stack
 
 SAMPLE_PERIOD_S = 5.0
-# A process that was started again grows to its working size first.
-SETTLE_S = 60.0
+# A process grows to its working size first: it touches the blocks of its cache and meets each kind of call. One that
+# has begun within the warm-up of the whole system has had that much time, if it is less.
+SETTLE_S = 300.0
 # Slopes between neighbouring samples are noise.
 LEAST_STEP_S = 30.0
 _TASKS = re.compile(r"^naiad_event_loop_tasks (\S+)$", re.MULTILINE)
@@ -54,13 +55,18 @@ class Sample:
 
 @dataclass(frozen=True)
 class Trend:
-    """One quantity of one part of the system, over all processes that played it one after the other."""
+    """One quantity of one part of the system, over all processes that played it one after the other.
+
+    `judged_s` is how long the longest of them was looked at, and `growth` what the slope makes of that time: what a
+    process holds ends with it.
+    """
 
     part: str
     quantity: str
     processes: int
+    judged_s: float
     median: float
-    growth: float  # the slope over the whole judged time
+    growth: float
     growth_per_minute: float
     is_level: bool
 
@@ -82,10 +88,13 @@ def trend_of(part: str, samples: Sequence[Sample], quantity: Quantity) -> Trend 
     if slope is None:
         return None
     median = statistics.median(sample.values[quantity.name] for sample in known)
-    growth = slope * (known[-1].time_s - known[0].time_s)
+    times: dict[int, list[float]] = {}
+    for sample in known:
+        times.setdefault(sample.pid, []).append(sample.time_s)
+    judged_s = max(of_one[-1] - of_one[0] for of_one in times.values())
+    growth = slope * judged_s
     limit = max(quantity.small_growth, quantity.growth_limit * median)
-    processes = len({sample.pid for sample in known})
-    return Trend(part, quantity.name, processes, median, growth, 60 * slope, growth <= limit)
+    return Trend(part, quantity.name, len(times), judged_s, median, growth, 60 * slope, growth <= limit)
 
 
 class ProcessSampler(threading.Thread):
@@ -133,15 +142,16 @@ class ProcessSampler(threading.Thread):
         self.join()
 
     def trends(self, warm_up_part: float) -> list[Trend]:
-        """Of each part, after the first `warm_up_part` (0 to 1) of the time and the first minute of each process."""
+        """Of each part, after the first `warm_up_part` (0 to 1) of the time and the first SETTLE_S of each process."""
         times = [sample.time_s for samples in self.samples.values() for sample in samples]
-        begin_s = min(times) + warm_up_part * (max(times) - min(times))
+        warm_up_s = warm_up_part * (max(times) - min(times))
+        begin_s, settle_s = min(times) + warm_up_s, min(SETTLE_S, warm_up_s)
         trends = []
         for part, samples in self.samples.items():
             settled = [
                 sample
                 for sample in samples
-                if sample.time_s >= begin_s and sample.time_s >= self._first_seen_s[sample.pid] + SETTLE_S
+                if sample.time_s >= begin_s and sample.time_s >= self._first_seen_s[sample.pid] + settle_s
             ]
             trends += [trend for quantity in QUANTITIES if (trend := trend_of(part, settled, quantity)) is not None]
         return trends

@@ -29,6 +29,7 @@ from tests.support.recorded_calls import Question, ask, ask_stream
 from tests.support.stack import Stack, running_stack
 
 WARM_UP_PART = 1 / 3
+JUDGED_PARTS = frozenset({"tritonserver", "tokenization", "generation", "classification"})
 # Small, so that all of it is in use early and blocks run out often.
 KV_CACHE_BYTES = 128 << 20
 EXPECTED = frozenset({"RESOURCE_EXHAUSTED"})
@@ -135,6 +136,8 @@ def complaints(found: Findings) -> list[str]:
         for one in found.trends
         if not one.is_level
     ]
+    judged = {one.part for one in found.trends if one.quantity == "memory"}
+    wrong += [f"no process of {part} lived long enough to be judged" for part in sorted(JUDGED_PARTS - judged)]
     allowed = EXPECTED_WITH_FAULTS if found.faults else EXPECTED
     wrong += violations(found.history, found.answers, allowed)
     if found.engine.unfinished or found.engine.blocks("used"):
@@ -147,13 +150,14 @@ def complaints(found: Findings) -> list[str]:
 def summary(found: Findings) -> str:
     """Tables of what processes hold and of calls, and what the engine did since it was started last."""
     scales = {quantity.name: quantity for quantity in QUANTITIES}
-    heads = ("part", "quantity", "processes", "median", "growth after warm-up", "a minute", "")
+    heads = ("part", "quantity", "processes", "longest, minutes", "median", "growth in it", "a minute", "")
 
     def row(one: Trend) -> tuple[str, ...]:
         quantity = scales[one.quantity]
         numbers = [f"{value / quantity.scale:.2f}" for value in (one.median, one.growth, one.growth_per_minute)]
         verdict = "level" if one.is_level else "GROWS"
-        return (one.part, f"{one.quantity} {quantity.unit}".strip(), str(one.processes), *numbers, verdict)
+        name = f"{one.quantity} {quantity.unit}".strip()
+        return (one.part, name, str(one.processes), f"{one.judged_s / 60:.0f}", *numbers, verdict)
 
     kinds = sorted({call.kind for call in found.history.calls})
     calls = ((kind, code, str(count)) for kind in kinds for code, count in sorted(found.history.outcomes(kind).items()))

@@ -5,7 +5,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +18,8 @@ from tests.support.stack import Stack
 
 PERIOD_S = 30.0
 FREEZE_S = 2.0
+# Processes must live for a while if what they hold is to be judged: for so long either Triton is killed or services.
+SEASON_S = 900.0
 PARTS = ("generation", "classification")
 
 
@@ -42,7 +44,10 @@ def through_proxies(stack: Stack) -> Iterator[dict[str, FaultProxy]]:
 
 
 class FaultInjector(threading.Thread):
-    """Injects one fault each PERIOD_S, every kind equally often, until it is told to stop."""
+    """Injects one fault each PERIOD_S until it is told to stop, the kinds of a season equally often.
+
+    Services are killed in the first, third, ... season, Triton in the others. Freezing and resetting go on in all.
+    """
 
     def __init__(self, stack: Stack, proxies: dict[str, FaultProxy], seed: int = 1) -> None:
         super().__init__()
@@ -55,14 +60,19 @@ class FaultInjector(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        kinds = self._kinds()
+        seasons = [self._kinds(PARTS), self._kinds(("triton",))]
         names: list[str] = []
+        season = -1
         while not self._done.wait(PERIOD_S):
+            at_s = time.monotonic() - self._begun_s
+            if season != int(at_s / SEASON_S):
+                season, names = int(at_s / SEASON_S), []
+            kinds = seasons[season % len(seasons)]
             if not names:
                 names = list(kinds)
                 self._chance.shuffle(names)
             name = names.pop()
-            self.injected.append(Fault(name, time.monotonic() - self._begun_s))
+            self.injected.append(Fault(name, at_s))
             # What is to be hurt may just be starting again.
             with contextlib.suppress(psutil.NoSuchProcess, StopIteration):
                 kinds[name]()
@@ -72,14 +82,10 @@ class FaultInjector(threading.Thread):
         self._done.set()
         self.join()
 
-    def _kinds(self) -> dict[str, Callable[[], None]]:
-        kinds: dict[str, Callable[[], None]] = {}
-        for part in ("triton", *PARTS):
-            kinds[f"kill {part}"] = partial(self._kill, part)
-            kinds[f"freeze {part}"] = partial(self._freeze, part)
-        for part in PARTS:
-            kinds[f"reset {part}"] = partial(self._reset, part)
-        return kinds
+    def _kinds(self, killed: Sequence[str]) -> dict[str, Callable[[], None]]:
+        kinds: dict[str, Callable[[], None]] = {f"kill {part}": partial(self._kill, part) for part in killed}
+        kinds |= {f"freeze {part}": partial(self._freeze, part) for part in ("triton", *PARTS)}
+        return kinds | {f"reset {part}": partial(self._reset, part) for part in PARTS}
 
     def _kill(self, part: str) -> None:
         self._process(part).send_signal(signal.SIGKILL)

@@ -41,6 +41,15 @@ def test_a_restart_is_no_growth() -> None:
     assert (trend.growth, trend.processes, trend.is_level) == (0, 2, True)
 
 
+def test_growth_counts_for_the_life_of_one_process() -> None:
+    lives = [samples(MEMORY, [100e6 + 1e5 * n for n in range(40)], pid, begin_s=300 * pid) for pid in range(10)]
+    trend = trend_of("triton", [sample for life in lives for sample in life], MEMORY)
+    assert trend is not None
+    assert (trend.processes, trend.judged_s) == (10, 195)
+    assert trend.growth == pytest.approx(39e5)
+    assert trend.is_level
+
+
 def test_too_few_samples_say_nothing() -> None:
     assert slope_of(samples(MEMORY, [1.0, 2.0, 3.0]), "memory") is None
     assert trend_of("triton", samples(DESCRIPTORS, [1.0] * 100), MEMORY) is None
