@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.common import event_loop
+from services.common.cpu_priority import PriorityError, grpc_runs_first
 from services.common.door import Door
 from services.common.front_door import FrontDoor, FrontDoorError, open_front_door
 from services.common.health import HealthService
@@ -191,10 +192,11 @@ def run(settings_class: type[SettingsT], build: Callable[[SettingsT], ServiceApp
         configure_logging(settings.log_level)
 
         async def main() -> None:
-            await _serve(build(settings), settings, settings.port, settings.metrics_port)
+            async with grpc_runs_first(settings.cpu_priority):
+                await _serve(build(settings), settings, settings.port, settings.metrics_port)
 
         event_loop.run(main())
-    except (SettingsError, StartError) as error:
+    except (SettingsError, StartError, PriorityError) as error:
         print(f"naiad: {error}", file=sys.stderr)
         return 1
     return 0

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from services.common.access_settings import AccessSettings
 from services.common.canary import CanarySettings
 from services.common.client_credentials import CredentialSettings
+from services.common.cpu_priority import CpuPrioritySettings
 from services.common.fleet_settings import FleetSettings
 from services.common.lifecycle import LifecycleSettings
 from services.common.model_settings import ModelIntegritySettings
@@ -40,7 +41,7 @@ from services.common.triton_tls import TritonServerTlsSettings, TritonTlsSetting
 
 
 @dataclass(frozen=True)
-class CommonSettings(LifecycleSettings, AccessSettings, ObservabilitySettings, OverloadSettings):
+class CommonSettings(CpuPrioritySettings, LifecycleSettings, AccessSettings, ObservabilitySettings, OverloadSettings):
     """Settings that all services share."""
 
     host: str = setting("127.0.0.1", "HOST", doc="Address on which gRPC and metrics ports listen.")

@@ -68,6 +68,11 @@ class Endpoint:
         ]
 
 
+# Else gRPC ends its threads and starts others whenever a service starts a program, as it does for chat templates: calls
+# wait meanwhile, and the new threads do not have the priority of the old ones (`cpu_priority.py`).
+_OF_SERVICES = {"GRPC_ENABLE_FORK_SUPPORT": "0"}
+
+
 @dataclass(frozen=True)
 class System:
     """What `naiad serve` runs."""
@@ -141,7 +146,7 @@ class System:
             name=service.name,
             # -P: a folder named "services" where naiad was started must not be taken for ours.
             command=(sys.executable, "-P", "-m", f"services.{service.name}"),
-            environment={**self.environment, "NAIAD_HEALTH_PORT": str(service.health_port)},
+            environment={**self.environment, **_OF_SERVICES, "NAIAD_HEALTH_PORT": str(service.health_port)},
             log_path=self._log_path(service.name),
             stop_timeout_s=drain_ms / 1e3 + SERVICE_STOP_MARGIN_S,
         )
