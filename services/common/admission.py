@@ -4,15 +4,14 @@ A call is admitted at the door (`door.py`) by an estimate of its tokens and hold
 tokens are counted, `cost` puts the exact number in the estimate's place.
 """
 
-import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 from services.common.adaptive_limit import AdaptiveLimit, LimitOptions
+from services.common.bulk_room import BulkPart, BulkRoom
 from services.common.errors import NaiadError, Reason
 from services.common.retry_time import RetryTime
 from services.common.tenants import TenantUse
@@ -101,10 +100,19 @@ class Admission:
         self._options = options
         self._retry_time = RetryTime(options.retry_after_ms, options.retry_after_max_ms)
         self.requests = 0
-        self.tokens = 0
-        self.bulk_tokens = 0
+        self._call_tokens = 0
         self.models: dict[str, ModelLoad] = {}
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._bulk = BulkRoom()
+
+    @property
+    def bulk_tokens(self) -> int:
+        """Tokens in flight of bulk streams."""
+        return self._bulk.tokens
+
+    @property
+    def tokens(self) -> int:
+        """All tokens in flight."""
+        return self._call_tokens + self._bulk.tokens
 
     def enter(self, method: str, model: str | None, size_bytes: int, tenant: TenantUse | None = None) -> Ticket:
         """Admits a call by its size, before any work is done for it. Raises OVERLOADED.
@@ -168,6 +176,7 @@ class Admission:
             tenant.check_limit(tokens, held)
             tenant.check_share(None, tokens, held, self._shared_tokens())
             tenant.charge(tokens)
+            tenant.note_admitted()
         if ticket is not None:
             self._hold(ticket, 0)
             if load is not None:
@@ -190,17 +199,19 @@ class Admission:
 
     @asynccontextmanager
     async def bulk_cost(self, tokens: int) -> AsyncIterator[None]:
-        """Admits a part of a bulk stream as soon as there is room, first come, first served."""
-        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((tokens, admitted))
+        """Admits a part of a bulk stream as soon as there is room for it and its tenant's rate lets it in."""
+        ticket = self._own_ticket()
+        tenant = None if ticket is None else ticket.tenant
+        if tenant is not None:
+            await tenant.wait_for_tokens()
+        part = BulkPart(tokens, tenant)
+        self._bulk.wait(part)
         self._admit_waiting()
         try:
-            await admitted
+            await part.admitted
             yield
         finally:
-            if admitted.done() and not admitted.cancelled():
-                self.bulk_tokens -= tokens
-                self.tokens -= tokens
+            self._bulk.leave(part)
             self._admit_waiting()
 
     def _own_ticket(self) -> Ticket | None:
@@ -235,22 +246,14 @@ class Admission:
         ticket.tokens = tokens
 
     def _add(self, load: ModelLoad | None, tokens: int, tenant: TenantUse | None) -> None:
-        self.tokens += tokens
+        self._call_tokens += tokens
         if tenant is not None:
             tenant.hold(load, tokens)
         if load is not None:
             load.tokens += tokens
 
     def _admit_waiting(self) -> None:
-        while self._waiting:
-            tokens, admitted = self._waiting[0]
-            if not admitted.cancelled():  # whoever waited may have left
-                if not self._bulk_fits(tokens):
-                    return
-                self.bulk_tokens += tokens
-                self.tokens += tokens
-                admitted.set_result(None)
-            self._waiting.popleft()
+        self._bulk.admit(self._bulk_fits)
 
     def _bulk_fits(self, tokens: int) -> bool:
         max_tokens = self._options.max_tokens

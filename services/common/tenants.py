@@ -6,6 +6,7 @@ active could ask for, and never the part that is kept for tenants who come back.
 share is held at its share as soon as anybody else is there, and gets nearly everything when nobody is.
 """
 
+import asyncio
 import math
 import time
 from collections import Counter
@@ -22,6 +23,7 @@ from services.common.tenant_file import Tenant
 
 ACTIVE_S = 10.0  # a tenant that was last seen longer ago lends its share
 _BEYOND_SHARE = "the service is full, and this tenant beyond its share"
+_LONGEST_WAIT_S = 1.0  # then the rate is looked up again
 IDLE_RESERVE = 0.1  # part of a process that nobody borrows while a tenant is away
 
 
@@ -145,11 +147,22 @@ class TenantUse:
             self.pools[pool] += tokens
         self._inflight.set(self.tokens)
 
+    async def wait_for_tokens(self) -> None:
+        """Waits until the rate of tokens lets work begin that waits where a call would be refused."""
+        while (rate := self.tenant.limits.tokens_per_second) is not None:  # the file may change meanwhile
+            wait_s = self._token_bucket.wait_s(rate, self._shares.clock())
+            if wait_s <= 0:
+                return
+            await asyncio.sleep(min(wait_s, _LONGEST_WAIT_S))
+
     def charge(self, tokens: int) -> None:
-        """Notes what an admitted request costs."""
+        """Notes what admitted work costs."""
         if self.tenant.limits.tokens_per_second is not None:
             self._token_bucket.level -= tokens
         self._admitted.inc(tokens)
+
+    def note_admitted(self) -> None:
+        """Notes a call that was admitted, for the times after which others may try again."""
         self._retry_time.note_admitted()
 
     def count_end(self, code: str) -> None:

@@ -41,6 +41,7 @@ class Process:
         use.check_limit(tokens, held=0)
         use.check_share(None, tokens, 0, CAPACITY)
         use.charge(tokens)
+        use.note_admitted()
         use.hold(None, tokens)
         try:
             yield
