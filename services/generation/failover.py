@@ -66,8 +66,9 @@ class Work:
     def rest(self, sequence: int, received: list[int]) -> "Work":
         """What is left of one sequence of which `received` has come."""
         ids = np.concatenate([self.inputs[INPUT_IDS], np.array(received, np.int32)])
-        resumed = {NUM_SEQUENCES: 1, RESUMED_TOKENS: len(received), RESUMED_SEQUENCE: sequence}
-        return Work(self.model, {**self.inputs, INPUT_IDS: ids}, {**self.parameters, **resumed})
+        parameters = {**self.parameters, RESUMED_TOKENS: len(received), RESUMED_SEQUENCE: sequence}
+        parameters.pop(NUM_SEQUENCES, None)  # it is one
+        return Work(self.model, {**self.inputs, INPUT_IDS: ids}, parameters)
 
 
 class _Part:

@@ -10,6 +10,24 @@ from services.common.chat_template import Message
 from services.common.infer_reply import Array, ParameterValue, signed_bits
 
 DEFAULT_MAX_TOKENS = 256
+# What the engine takes for a parameter that a request does not have (docs/contracts.md, section 3): each that it has is
+# written, sent, and read twice.
+_ENGINE_DEFAULTS: Mapping[str, ParameterValue] = {
+    "min_tokens": 0,
+    "temperature": 0.0,
+    "runtime_top_k": 0,
+    "runtime_top_p": 1.0,
+    "min_p": 0.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "repetition_penalty": 1.0,
+    "num_return_sequences": 1,
+    "ignore_eos": False,
+    "return_log_probs": False,
+    "top_log_probs": 0,
+    "request_priority": 0,
+    "use_prefix_cache": True,
+}
 
 
 @dataclass(frozen=True)
@@ -112,9 +130,12 @@ def engine_inputs(prompt_ids: Array, generation: Generation) -> dict[str, Array]
 
 
 def engine_parameters(generation: Generation, max_tokens: int, seed: int) -> dict[str, ParameterValue]:
-    """Parameters of the engine's request (docs/contracts.md, section 3). `seed` is unsigned, 64 bits."""
+    """Parameters of the engine's request (docs/contracts.md, section 3), but for those that are the engine's defaults.
+
+    `seed` is unsigned, 64 bits.
+    """
     sampling, stopping, wanted = generation.sampling, generation.stopping, generation.wanted
-    parameters: dict[str, ParameterValue] = {
+    asked: dict[str, ParameterValue] = {
         "request_output_len": max_tokens,
         "min_tokens": stopping.min_tokens,
         "temperature": sampling.temperature,
@@ -124,7 +145,6 @@ def engine_parameters(generation: Generation, max_tokens: int, seed: int) -> dic
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
         "repetition_penalty": sampling.repetition_penalty,
-        "seed": signed_bits(seed),
         "num_return_sequences": sampling.best_of,
         "ignore_eos": stopping.ignore_eos,
         "return_log_probs": wanted.logprobs or sampling.best_of > sampling.n,
@@ -132,6 +152,9 @@ def engine_parameters(generation: Generation, max_tokens: int, seed: int) -> dic
         "request_priority": generation.scheduling.priority,
         "use_prefix_cache": generation.scheduling.use_prefix_cache,
     }
+    parameters = {name: value for name, value in asked.items() if value != _ENGINE_DEFAULTS.get(name)}
+    if sampling.temperature > 0:
+        parameters["seed"] = signed_bits(seed)
     if generation.guide is not None:
         parameters["guided_decoding_guide_type"] = generation.guide.kind.value
         if generation.guide.text:

@@ -30,17 +30,22 @@ async def test_the_engine_is_told_every_option(stack: Stack) -> None:
         "request_output_len": 9, "min_tokens": 3, "temperature": 0.5, "runtime_top_k": 7, "runtime_top_p": 0.25,
         "min_p": 0.125, "repetition_penalty": 1.5, "presence_penalty": -0.5, "frequency_penalty": 2.0, "seed": -1,
         "ignore_eos": True, "return_log_probs": True, "top_log_probs": 2,
-        "num_return_sequences": 1, "request_priority": -100, "use_prefix_cache": False,
+        "request_priority": -100, "use_prefix_cache": False,
     }  # fmt: skip
 
 
-async def test_defaults_are_those_of_the_api(stack: Stack) -> None:
+async def test_the_engine_is_told_where_the_defaults_of_the_api_are_not_its_own(stack: Stack) -> None:
     await stack.stub.Generate(pb.GenerateRequest(model="chat", token_ids=common_pb2.TokenIds(ids=[5] * 150)))
-    parameters = stack.fake.requests[0].parameters
-    assert (parameters["temperature"], parameters["runtime_top_p"], parameters["repetition_penalty"]) == (1.0, 1.0, 1.0)
-    assert (parameters["request_priority"], parameters["use_prefix_cache"]) == (0, True)
-    assert parameters["request_output_len"] == CONTEXT_TOKENS - 150
-    assert set(stack.fake.requests[0].inputs) == {"input_ids"}
+    seen = stack.fake.requests[0]
+    seed = seen.options["seed"]
+    assert seen.options == {"temperature": 1.0, "request_output_len": CONTEXT_TOKENS - 150, "seed": seed}
+    assert set(seen.inputs) == {"input_ids"}
+
+
+async def test_a_greedy_request_needs_no_seed(stack: Stack) -> None:
+    sampling = pb.SamplingOptions(temperature=0, seed=7)
+    await stack.stub.Generate(pb.GenerateRequest(model="chat", text="x", sampling=sampling))
+    assert set(stack.fake.requests[0].options) == {"request_output_len"}
 
 
 @pytest.mark.parametrize(
