@@ -137,9 +137,8 @@ def verdicts(kind: str, rows: list[Figures]) -> dict[str, bool]:
 
 def page(kind: str, rows: list[Figures]) -> str:
     """The figures of one kind as Markdown."""
-    unit = KINDS[kind].unit
     heads = (
-        "load", "calls/s", "refused/s", f"{unit}/s", "first p50 / p99 ms", "whole p50 / p99 ms",
+        "load", "calls/s", "refused/s", "tokens/s", "first p50 / p99 ms", "whole p50 / p99 ms",
         "refusal p50 / p99 ms", "client: lag p99 ms, cores", "service, Triton MiB",
     )  # fmt: skip
     lines = (

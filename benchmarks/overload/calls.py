@@ -22,17 +22,16 @@ _NO_RETRIES = (("grpc.enable_retries", 0),)  # whoever tries again would hide wh
 
 @dataclass(frozen=True)
 class Answer:
-    """When the first part of an answer came, in the time of time.monotonic, and the units of work that it has."""
+    """When the first part of an answer came, in the time of time.monotonic, and its tokens: new, or of the texts."""
 
     first_s: float
     work: int
 
 
 class Calls(Protocol):
-    """One kind of call. `service` is whose it is, `unit` what its work is counted in."""
+    """One kind of call. `service` is whose it is."""
 
     service: str
-    unit: str
 
     async def __call__(self, number: int, /) -> Answer:
         """Makes the call of this number. Raises grpc.aio.AioRpcError."""
@@ -42,7 +41,6 @@ class ChatCalls:
     """Streams of a fixed number of tokens, of prompts with no beginning in common."""
 
     service = "generation"
-    unit = "tokens"
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = generation_pb2_grpc.GenerationServiceStub(channel)
@@ -62,10 +60,9 @@ class ChatCalls:
 
 
 class ClassifyCalls:
-    """Batches of texts of recorded lengths."""
+    """Batches of texts of recorded lengths. Which of them are refused is chance, so what counts is their tokens."""
 
     service = "classification"
-    unit = "texts"
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = classification_pb2_grpc.ClassificationServiceStub(channel)
@@ -79,8 +76,10 @@ class ClassifyCalls:
         ]
 
     async def __call__(self, number: int) -> Answer:
-        response = await self._stub.Classify(self._requests[number % len(self._requests)])
-        return Answer(time.monotonic(), len(response.results))
+        request = self._requests[number % len(self._requests)]
+        await self._stub.Classify(request)
+        # Each of _WORDS is one token.
+        return Answer(time.monotonic(), sum(len(text.split()) + SPECIAL_TOKENS for text in request.texts))
 
 
 KINDS: dict[str, type[ChatCalls] | type[ClassifyCalls]] = {"chat": ChatCalls, "classification": ClassifyCalls}
