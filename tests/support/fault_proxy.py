@@ -136,8 +136,8 @@ class FaultProxy:
         self._links.add(link)
         try:
             await self._serve(link, reader)
-        except OSError:
-            pass  # one of the two sides has ended; so does the other
+        except (OSError, asyncio.CancelledError):
+            pass  # one of the two sides has ended, and so does the other; or the proxy: asyncio would log the latter
         finally:
             self._links.discard(link)
             link.close()
