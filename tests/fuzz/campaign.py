@@ -182,7 +182,8 @@ def main() -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.campaign", description=__doc__)
     parser.add_argument("--seconds", type=int, default=600, help="for each target; default: 600")
-    parser.add_argument("--targets", nargs="+", default=[*CPP_TARGETS, *target_names()], help="default: all")
+    known = [*CPP_TARGETS, *target_names()]
+    parser.add_argument("--targets", nargs="+", default=known, choices=known, metavar="TARGET", help="default: all")
     parser.add_argument("--jobs", type=int, default=2, help="targets at once; default: 2")
     parser.add_argument("--minimise", action="store_true", help="only shrink the corpora that are kept")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
