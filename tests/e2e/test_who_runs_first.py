@@ -1,5 +1,6 @@
 """In the running system the event loops of services run first where the system permits it, and nothing else does."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -28,7 +29,8 @@ def policies(pid: int) -> dict[str, set[int]]:
     """Of the threads of a process, by their names."""
     found: dict[str, set[int]] = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
-        found.setdefault((task / "comm").read_text().strip(), set()).add(_policy(int(task.name)))
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            found.setdefault((task / "comm").read_text().strip(), set()).add(_policy(int(task.name)))
     return found
 
 
@@ -39,7 +41,7 @@ def _policy(thread: int) -> int:
 def children(stack: Stack) -> Iterator[tuple[str, psutil.Process]]:
     """All processes below `naiad serve` by the last parts of their names."""
     for process in psutil.Process(stack.process.pid).children(recursive=True):
-        command = process.cmdline()
+        command = process.cmdline() or [process.name()]
         yield next((word for word in command if word.startswith("services.")), command[0]), process
 
 
