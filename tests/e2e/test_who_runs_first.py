@@ -56,7 +56,9 @@ def test_only_the_loops_of_services_run_first(stack: Stack) -> None:
     for service in SERVICES:
         process = processes.pop(f"services.{service}")
         assert _policy(process.pid) == wanted, service
-        assert policies(process.pid)["event_engine"] == {wanted}, service
+        found = policies(process.pid)
+        assert found["event_engine"] == {wanted}, service
+        assert set.union(*found.values()) == {wanted, os.SCHED_OTHER}, f"all of {service} runs first"
     assert any("tritonserver" in name for name in processes)
     for name, process in processes.items():
         assert set.union(*policies(process.pid).values()) == {os.SCHED_OTHER}, name
