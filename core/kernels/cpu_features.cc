@@ -1,6 +1,7 @@
 #include "kernels/cpu_features.h"
 
 #include <array>
+#include <cstddef>
 #include <cstdlib>
 #include <string>
 #include <string_view>
@@ -8,6 +9,10 @@
 
 namespace naiad {
 namespace {
+
+// In the order of SimdLevel.
+constexpr std::array<std::pair<const char*, SimdLevel>, 3> kLevels{
+    {{"scalar", SimdLevel::kScalar}, {"avx2", SimdLevel::kAvx2}, {"avx512", SimdLevel::kAvx512}}};
 
 SimdLevel BestLevel() {
 #if defined(__x86_64__)
@@ -23,8 +28,6 @@ SimdLevel BestLevel() {
 }  // namespace
 
 Status ChooseSimdLevel(const char* wanted, SimdLevel* level) {
-  static constexpr std::array<std::pair<std::string_view, SimdLevel>, 3> kLevels{
-      {{"scalar", SimdLevel::kScalar}, {"avx2", SimdLevel::kAvx2}, {"avx512", SimdLevel::kAvx512}}};
   const std::string_view name = wanted == nullptr ? std::string_view{} : std::string_view{wanted};
   const SimdLevel best = BestLevel();
   if (name.empty() || name == "auto") {
@@ -43,6 +46,8 @@ Status ChooseSimdLevel(const char* wanted, SimdLevel* level) {
   return Status::InvalidArgument(std::string(kSimdLevelVariable) + " is '" + std::string(name) +
                                  "'; it must be 'auto', 'scalar', 'avx2' or 'avx512'");
 }
+
+const char* SimdLevelName(SimdLevel level) { return kLevels[static_cast<size_t>(level)].first; }
 
 Status ChooseSimdLevelFromEnvironment(SimdLevel* level) {
   return ChooseSimdLevel(std::getenv(kSimdLevelVariable), level);

@@ -20,6 +20,9 @@ inline constexpr char kSimdLevelVariable[] = "NAIAD_SIMD_LEVEL";
 // is not null and not empty. Fails with kInvalidArgument on an unknown name and on a level that the CPU lacks.
 Status ChooseSimdLevel(const char* wanted, SimdLevel* level);
 
+// The name that kSimdLevelVariable has for `level`.
+const char* SimdLevelName(SimdLevel level);
+
 // ChooseSimdLevel for the value of kSimdLevelVariable.
 Status ChooseSimdLevelFromEnvironment(SimdLevel* level);
 

@@ -1,5 +1,6 @@
 #include "triton/backend_state.h"
 
+#include "kernels/cpu_features.h"
 #include "ort/ort_runtime.h"
 #include "triton/status_codes.h"
 
@@ -25,12 +26,21 @@ Status ReadConfig(TRITONBACKEND_Backend* backend, BackendConfig* config) {
   return status.ok() ? ParseBackendConfig(std::string(json, bytes), config) : status;
 }
 
+// So that an operator sees what the kernels run on, and a wrong wish before any model is read.
+Status LogSimdLevel() {
+  SimdLevel level = SimdLevel::kScalar;
+  if (Status status = ChooseSimdLevelFromEnvironment(&level); !status.ok()) return status;
+  LogInfo(std::string("kernels on the CPU use ") + SimdLevelName(level));
+  return Status::Ok();
+}
+
 }  // namespace
 
 Status BackendState::Create(TRITONBACKEND_Backend* backend, std::unique_ptr<BackendState>* state) {
   std::unique_ptr<BackendState> created(new BackendState);
   Status status = CheckInterfaceVersion();
   if (status.ok()) status = ReadConfig(backend, &created->config_);
+  if (status.ok()) status = LogSimdLevel();
   if (status.ok()) status = MetricFamilies::Create(&created->families_);
   if (status.ok()) *state = std::move(created);
   return status;

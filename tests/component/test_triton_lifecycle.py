@@ -60,6 +60,21 @@ def test_a_missing_onnxruntime_keeps_the_model_out_and_the_log_names_the_setting
     assert "/nowhere/libonnxruntime.so" in str(caught.value)
 
 
+def test_the_log_says_what_the_kernels_run_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_decoder(tmp_path, "decoder")
+    monkeypatch.setenv("NAIAD_SIMD_LEVEL", "scalar")
+    with run_triton(tmp_path) as server:
+        assert "kernels on the CPU use scalar" in server.log()
+
+
+def test_unknown_instructions_keep_the_model_out_and_the_log_names_the_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_decoder(tmp_path, "decoder")
+    monkeypatch.setenv("NAIAD_SIMD_LEVEL", "mmx")
+    assert "NAIAD_SIMD_LEVEL is 'mmx'" in _refusal(tmp_path)
+
+
 async def test_unloading_lets_live_requests_end_and_the_model_can_come_back(tmp_path: Path) -> None:
     make_decoder(tmp_path, "slow", SLOW_DECODER, {"intra_op_threads": "1"})
     arguments = ["--model-control-mode=explicit", "--load-model=*"]

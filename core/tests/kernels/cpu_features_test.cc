@@ -23,6 +23,15 @@ TEST(CpuFeaturesTest, NoWishGivesTheBestLevelWhichCanAlsoBeNamed) {
   EXPECT_EQ(named, best);
 }
 
+TEST(CpuFeaturesTest, EachLevelHasTheNameByWhichItIsChosen) {
+  for (const SimdLevel level : {SimdLevel::kScalar, SimdLevel::kAvx2, SimdLevel::kAvx512}) {
+    SimdLevel chosen = SimdLevel::kScalar;
+    if (ChooseSimdLevel(SimdLevelName(level), &chosen).ok()) {
+      EXPECT_EQ(chosen, level);
+    }
+  }
+}
+
 TEST(CpuFeaturesTest, UnknownLevelIsRefusedByName) {
   SimdLevel level = SimdLevel::kScalar;
   const Status status = ChooseSimdLevel("mmx", &level);
