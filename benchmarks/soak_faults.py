@@ -5,9 +5,8 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import grpc
 import psutil
@@ -43,49 +42,58 @@ def through_proxies(stack: Stack) -> Iterator[dict[str, FaultProxy]]:
         yield proxies
 
 
-class FaultInjector(threading.Thread):
-    """Injects one fault each PERIOD_S until it is told to stop, the kinds of a season equally often.
+class FaultSchedule:
+    """Which fault comes next, as (what is done, to which part): the kinds of a season equally often.
 
     Services are killed in the first, third, ... season, Triton in the others. Freezing and resetting go on in all.
     """
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._season = -1
+        self._left: list[tuple[str, str]] = []
+
+    def next(self, at_s: float) -> tuple[str, str]:
+        """The fault at this time, in seconds from the start; times only grow."""
+        season = int(at_s / SEASON_S)
+        if season != self._season:
+            self._season, self._left = season, []
+        if not self._left:
+            killed = ("triton",) if season % 2 else PARTS
+            self._left = [("kill", part) for part in killed]
+            self._left += [("freeze", part) for part in ("triton", *PARTS)]
+            self._left += [("reset", part) for part in PARTS]
+            self._chance.shuffle(self._left)
+        return self._left.pop()
+
+
+class FaultInjector(threading.Thread):
+    """Injects one fault of a FaultSchedule each PERIOD_S until it is told to stop."""
 
     def __init__(self, stack: Stack, proxies: dict[str, FaultProxy], seed: int = 1) -> None:
         super().__init__()
         self._supervisor = psutil.Process(stack.process.pid)
         self._proxies = proxies
-        self._chance = random.Random(seed)
+        self._schedule = FaultSchedule(random.Random(seed))
         self._done = threading.Event()
         self._begun_s = time.monotonic()
         self.injected: list[Fault] = []
         self.start()
 
     def run(self) -> None:
-        seasons = [self._kinds(PARTS), self._kinds(("triton",))]
-        names: list[str] = []
-        season = -1
+        actions: dict[str, Callable[[str], None]] = {"kill": self._kill, "freeze": self._freeze, "reset": self._reset}
         while not self._done.wait(PERIOD_S):
             at_s = time.monotonic() - self._begun_s
-            if season != int(at_s / SEASON_S):
-                season, names = int(at_s / SEASON_S), []
-            kinds = seasons[season % len(seasons)]
-            if not names:
-                names = list(kinds)
-                self._chance.shuffle(names)
-            name = names.pop()
-            self.injected.append(Fault(name, at_s))
+            action, part = self._schedule.next(at_s)
+            self.injected.append(Fault(f"{action} {part}", at_s))
             # What is to be hurt may just be starting again.
             with contextlib.suppress(psutil.NoSuchProcess, StopIteration):
-                kinds[name]()
+                actions[action](part)
 
     def stop(self) -> None:
         """Ends the faults; all that was frozen goes on."""
         self._done.set()
         self.join()
-
-    def _kinds(self, killed: Sequence[str]) -> dict[str, Callable[[], None]]:
-        kinds: dict[str, Callable[[], None]] = {f"kill {part}": partial(self._kill, part) for part in killed}
-        kinds |= {f"freeze {part}": partial(self._freeze, part) for part in ("triton", *PARTS)}
-        return kinds | {f"reset {part}": partial(self._reset, part) for part in PARTS}
 
     def _kill(self, part: str) -> None:
         self._process(part).send_signal(signal.SIGKILL)
