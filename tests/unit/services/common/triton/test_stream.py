@@ -6,27 +6,10 @@ import numpy as np
 import pytest
 
 from services.common.errors import NaiadError, Reason
-from services.common.infer_reply import InferReply, signed_bits
+from services.common.infer_reply import InferReply
 from services.common.stream_request import StreamRequest
 from services.common.triton_client import FIRST_BACKOFF_S, TritonChannel, TritonStream, unavailable
-from services.common.triton_health import TritonHealth
-from services.common.triton_messages import infer_request, read_reply
-from tests.support.fake_triton import FakeTriton, Plan, deltas_response, infer_response, parameters_of, tensors_of
-
-
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeTriton]:
-    fake = FakeTriton()
-    await fake.start()
-    yield fake
-    await fake.die()
-
-
-@pytest.fixture
-async def channel(fake: FakeTriton) -> AsyncIterator[TritonChannel]:
-    channel = TritonChannel(fake.address, retry_after_ms=500)
-    yield channel
-    await channel.close()
+from tests.support.fake_triton import FakeTriton, Plan, deltas_response
 
 
 @pytest.fixture
@@ -64,31 +47,6 @@ async def failure_of(request: StreamRequest) -> NaiadError:
     with pytest.raises(NaiadError) as caught:
         await all_replies(request)
     return caught.value
-
-
-def test_messages_carry_tensors_and_parameters_unchanged() -> None:
-    inputs = {"input_ids": np.array([1, 2], np.int32), "logit_bias_values": np.array([0.5], np.float32)}
-    parameters = {"flag": True, "count": -3, "share": 0.25, "name": "x"}
-    request = infer_request("chat", "r1", inputs, parameters, ["logits"])
-    assert tensors_of(request) == {"input_ids": [1, 2], "logit_bias_values": [0.5]}
-    assert parameters_of(request) == parameters
-    assert (request.model_name, request.id, request.outputs[0].name) == ("chat", "r1", "logits")
-    reply = read_reply(infer_response("r1", {"logits": np.ones((2, 3), np.float32)}, {"queue_us": 7}, final=True))
-    assert reply.outputs["logits"].shape == (2, 3)
-    assert (reply.int_parameter("queue_us"), reply.int_parameter("absent"), reply.final) == (7, 0, True)
-
-
-def test_a_tensor_that_contradicts_its_shape_is_refused() -> None:
-    response = infer_response("r1", {"logits": np.ones((2, 3), np.float32)}, {}, final=True)
-    response.outputs[0].shape[0] = 5
-    with pytest.raises(ValueError, match="reshape"):
-        read_reply(response)
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2**63 - 1, 2**63, 2**64 - 1])
-def test_seeds_keep_their_bits(seed: int) -> None:
-    assert signed_bits(seed) % 2**64 == seed
-    assert -(2**63) <= signed_bits(seed) < 2**63
 
 
 async def test_many_requests_share_one_stream_and_keep_their_order(fake: FakeTriton, stream: TritonStream) -> None:
@@ -278,79 +236,6 @@ async def test_closing_ends_requests_and_stream(fake: FakeTriton, channel: Trito
     assert (await failure_of(request)).reason is Reason.SHUTTING_DOWN
 
 
-async def test_a_unary_call_goes_on_when_its_caller_leaves(fake: FakeTriton, channel: TritonChannel) -> None:
-    arrived, proceed, finished = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    async def answer() -> Any:
-        arrived.set()
-        await proceed.wait()
-        finished.set()
-        return infer_response("", {"logits": np.ones((1, 2), np.float32)}, {}, final=False)
-
-    fake.infer = lambda _: answer()
-    request = infer_request("sentiment", "", {"input_ids": np.array([1], np.int32)}, {})
-    caller = asyncio.create_task(channel.infer(request))
-    await arrived.wait()
-    caller.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await caller
-    proceed.set()
-    async with asyncio.timeout(5):
-        await finished.wait()
-
-
-async def test_a_unary_call_returns_tensors_or_our_error(fake: FakeTriton, channel: TritonChannel) -> None:
-    fake.infer = lambda _: infer_response("", {"logits": np.ones((1, 2), np.float32)}, {}, final=False)
-    request = infer_request("sentiment", "", {"input_ids": np.array([1], np.int32)}, {})
-    assert (await channel.infer(request)).outputs["logits"].tolist() == [[1, 1]]
-    await fake.die()
-    with pytest.raises(NaiadError) as caught:
-        await channel.infer(request)
-    assert caught.value.reason is Reason.ENGINE_UNAVAILABLE
-
-
-async def test_health_follows_triton_and_a_broken_stream(fake: FakeTriton, channel: TritonChannel) -> None:
-    health = TritonHealth(channel, lambda: ["chat"])
-    seen: asyncio.Queue[bool] = asyncio.Queue()
-    health.on_probe(seen.put_nowait)
-    health.start(interval_ms=10, timeout_ms=500, stall_ms=600)
-    try:
-        async with asyncio.timeout(10):
-            assert await seen.get() is True
-            assert health.model_ready("chat")
-            assert not health.model_ready("other")
-            health.mark_down()
-            while await seen.get():
-                pass
-            fake.ready = False
-            while health.up or await seen.get():
-                pass
-            fake.ready = True
-            while not await seen.get():
-                pass
-            await fake.die()
-            while await seen.get():
-                pass
-    finally:
-        await health.close()
-
-
-async def test_a_frozen_triton_is_down_then_stalled(fake: FakeTriton, channel: TritonChannel) -> None:
-    health = TritonHealth(channel, lambda: [])
-    seen: asyncio.Queue[bool] = asyncio.Queue()
-    stalled = asyncio.Event()
-    health.on_probe(seen.put_nowait)
-    health.on_stall(stalled.set)
-    fake.frozen.set()
-    health.start(interval_ms=10, timeout_ms=50, stall_ms=100)
-    try:
-        async with asyncio.timeout(5):
-            assert await seen.get() is False
-            await stalled.wait()
-    finally:
-        await health.close()
-
-
 async def test_a_stall_fails_requests_and_tells_the_engine(fake: FakeTriton, stream: TritonStream) -> None:
     fake.plan = lambda _: Plan(tokens=[1], wait_for_stop=True)
     request = submit(stream)
@@ -377,27 +262,6 @@ async def test_a_resumed_request_counts_the_tokens_that_came_before(fake: FakeTr
     replies = await all_replies(request)
     assert ids_of(replies) == [3, 4, 5]
     assert [reply.first_token for reply in replies if reply.token_ids] == [10, 11, 12]
-
-
-async def test_callers_of_an_abandoned_channel_hear_at_once(fake: FakeTriton, channel: TritonChannel) -> None:
-    arrived, proceed, finished = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    async def answer() -> Any:
-        arrived.set()
-        await proceed.wait()
-        finished.set()
-        return infer_response("", {"logits": np.ones((1, 2), np.float32)}, {}, final=False)
-
-    fake.infer = lambda _: answer()
-    caller = asyncio.create_task(channel.infer(infer_request("sentiment", "", {}, {})))
-    await arrived.wait()
-    channel.abandon(unavailable())
-    with pytest.raises(NaiadError):
-        await caller
-    proceed.set()  # the call itself was not cancelled
-    async with asyncio.timeout(5):
-        await finished.wait()
-    assert channel.waiting_calls == 0
 
 
 async def test_no_stream_is_opened_to_a_triton_that_is_to_end_until_it_is_ready(
