@@ -19,14 +19,6 @@ SETTINGS = CanarySettings(canary_interval_ms=20, canary_timeout_ms=150)
 
 
 @pytest.fixture
-async def fake() -> AsyncIterator[FakeTriton]:
-    fake = FakeTriton()
-    await fake.start()
-    yield fake
-    await fake.die()
-
-
-@pytest.fixture
 async def health(fake: FakeTriton) -> AsyncIterator[TritonHealth]:
     """Health of one decoder, `chat`, that is probed and asked quickly."""
     channel = TritonChannel(fake.address, retry_after_ms=500)
