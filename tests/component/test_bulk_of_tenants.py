@@ -86,16 +86,20 @@ def test_a_tenant_with_more_streams_gets_no_more_than_its_part(crowded: Stack) -
         stream.start()
     try:
         assert all(stream.begun.wait(30) for stream in streams)
+        few = answers(crowded, "few", 6_000)
+        # What the others' connections hold of the time before is read by then.
+        begun_at = next(answered for answered in few if answered >= 2_000)
         before = sum(stream.answered for stream in streams)
-        *_, answered = answers(crowded, "few", 4_000)
+        *_, ended_at = few
         others = sum(stream.answered for stream in streams) - before
     finally:
         for stream in streams:
             stream.stop()
-    assert answered == 4_000
-    # By streams it would be three times as many. Some of the others' answers, a thousand or two, were computed before
-    # and only read now: connections hold them back from a client that is slow to read.
-    assert 0.5 * answered < others < 2.4 * answered
+    assert ended_at == 6_000
+    # By streams it would be three times as many. It is more than once as many (1.4 to 1.5 times in three runs), since a
+    # single stream does not always have a part that waits when there is room.
+    own = ended_at - begun_at
+    assert 0.5 * own < others < 2.2 * own
 
 
 def test_a_bulk_stream_keeps_to_its_tenants_rate(crowded: Stack) -> None:
