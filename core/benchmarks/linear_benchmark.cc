@@ -61,6 +61,14 @@ double Measure(const Shape& shape, LinearFormat format, int rows, const LinearMa
   return times[times.size() / 3];
 }
 
+const char* NameOf(LinearFormat format) {
+  if (format == LinearFormat::kInt8Wide) return "8, wide";
+  return format == LinearFormat::kInt4 ? "4" : "8";
+}
+
+// 0 of a limit that this machine does not have.
+double Percent(double speed, double limit) { return limit > 0.0 ? 100.0 * speed / limit : 0.0; }
+
 int Main(int threads, const char* wanted) {
   SimdLevel level = SimdLevel::kScalar;
   if (const Status status = ChooseSimdLevel(wanted, &level); !status.ok()) {
@@ -71,18 +79,20 @@ int Main(int threads, const char* wanted) {
   const ParallelFor parallel_for = [&](size_t count, const Task& task) { team.Run(count, task); };
   const double read = ReadBytesPerSecond(parallel_for, threads);
   const double vnni = VnniOpsPerSecond(parallel_for, threads);
-  std::printf("limits with %d threads: memory %.1f GB/s, VNNI %.0f GOP/s\n\n", threads, read / 1e9, vnni / 1e9);
-  std::printf("| product | K | N | bits | rows | us | GB/s | of memory | GOP/s | of VNNI |\n");
-  std::printf("|---|---|---|---|---|---|---|---|---|---|\n");
+  const double tiles = TileOpsPerSecond(parallel_for, threads);
+  std::printf("limits with %d threads: memory %.1f GB/s, VNNI %.0f GOP/s, AMX %.0f GOP/s; level %s\n\n", threads,
+              read / 1e9, vnni / 1e9, tiles / 1e9, SimdLevelName(level));
+  std::printf("| product | K | N | bits | rows | us | GB/s | of memory | GOP/s | of VNNI | of AMX |\n");
+  std::printf("|---|---|---|---|---|---|---|---|---|---|---|\n");
   for (const Shape& shape : kShapes) {
-    for (const LinearFormat format : {LinearFormat::kInt4, LinearFormat::kInt8}) {
+    for (const LinearFormat format : {LinearFormat::kInt4, LinearFormat::kInt8, LinearFormat::kInt8Wide}) {
       for (const int rows : kRows) {
         const double seconds = Measure(shape, format, rows, LinearMathFor(level), &team);
         const double bytes = static_cast<double>(TilesOf(shape.outputs) * TileBytes(format, shape.inputs)) / seconds;
         const double operations = 2.0 * rows * shape.inputs * shape.outputs / seconds;
-        std::printf("| %s | %d | %d | %d | %d | %.1f | %.1f | %.0f%% | %.0f | %.0f%% |\n", shape.name, shape.inputs,
-                    shape.outputs, format == LinearFormat::kInt4 ? 4 : 8, rows, seconds * 1e6, bytes / 1e9,
-                    100.0 * bytes / read, operations / 1e9, vnni > 0.0 ? 100.0 * operations / vnni : 0.0);
+        std::printf("| %s | %d | %d | %s | %d | %.1f | %.1f | %.0f%% | %.0f | %.0f%% | %.0f%% |\n", shape.name,
+                    shape.inputs, shape.outputs, NameOf(format), rows, seconds * 1e6, bytes / 1e9, 100.0 * bytes / read,
+                    operations / 1e9, Percent(operations, vnni), Percent(operations, tiles));
       }
     }
   }

@@ -26,9 +26,10 @@ double BestSeconds(int rounds, const Function& f) {
 
 #if defined(__x86_64__)
 // Operations a second of `threads` threads that all run `spin`.
-double SpinningOpsPerSecond(double (*spin)(long rounds), const ParallelFor& parallel_for, int threads) {
+double SpinningOpsPerSecond(double (*spin)(long rounds), SimdLevel needed, const ParallelFor& parallel_for,
+                            int threads) {
   SimdLevel level = SimdLevel::kScalar;
-  if (!ChooseSimdLevel(nullptr, &level).ok() || level < SimdLevel::kAvx512) return 0.0;
+  if (!ChooseSimdLevel(nullptr, &level).ok() || level < needed) return 0.0;
   constexpr long kRounds = 2'000'000;
   std::vector<double> operations(static_cast<size_t>(threads));
   const double seconds =
@@ -55,7 +56,17 @@ double ReadBytesPerSecond(const ParallelFor& parallel_for, int threads) {
 
 double VnniOpsPerSecond(const ParallelFor& parallel_for, int threads) {
 #if defined(__x86_64__)
-  return SpinningOpsPerSecond(SpinVnni, parallel_for, threads);
+  return SpinningOpsPerSecond(SpinVnni, SimdLevel::kAvx512, parallel_for, threads);
+#else
+  static_cast<void>(parallel_for);
+  static_cast<void>(threads);
+  return 0.0;
+#endif
+}
+
+double TileOpsPerSecond(const ParallelFor& parallel_for, int threads) {
+#if defined(__x86_64__)
+  return SpinningOpsPerSecond(SpinTiles, SimdLevel::kAmx, parallel_for, threads);
 #else
   static_cast<void>(parallel_for);
   static_cast<void>(threads);
@@ -65,7 +76,7 @@ double VnniOpsPerSecond(const ParallelFor& parallel_for, int threads) {
 
 double FmaFlopsPerSecond(const ParallelFor& parallel_for, int threads) {
 #if defined(__x86_64__)
-  return SpinningOpsPerSecond(SpinFma, parallel_for, threads);
+  return SpinningOpsPerSecond(SpinFma, SimdLevel::kAvx512, parallel_for, threads);
 #else
   static_cast<void>(parallel_for);
   static_cast<void>(threads);

@@ -11,12 +11,13 @@ enum class SimdLevel {
   kScalar,  // Portable C++, the reference.
   kAvx2,    // AVX2, FMA and F16C.
   kAvx512,  // AVX-512 F, BW, VL and VNNI.
+  kAmx,     // AMX's tiles of 8-bit integers, if the system lets the process use them.
 };
 
-// The environment variable that caps the level: "scalar", "avx2" or "avx512". For tests and for finding faults.
+// The environment variable that caps the level: "scalar", "avx2", "avx512" or "amx". For tests and for finding faults.
 inline constexpr char kSimdLevelVariable[] = "NAIAD_SIMD_LEVEL";
 
-// Sets `level` to the best that this CPU has, or to `wanted` ("scalar", "avx2", "avx512"; "auto" is the best) if that
+// Sets `level` to the best that this CPU has, or to `wanted` ("scalar", "avx2", "avx512", "amx"; "auto" is the best) if that
 // is not null and not empty. Fails with kInvalidArgument on an unknown name and on a level that the CPU lacks.
 Status ChooseSimdLevel(const char* wanted, SimdLevel* level);
 

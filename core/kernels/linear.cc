@@ -30,6 +30,11 @@ void Prefetch(const uint8_t* from, ptrdiff_t bytes) {
   for (ptrdiff_t at = 0; at < bytes; at += kLineBytes) __builtin_prefetch(from + at);
 }
 
+bool UsesWideTiles(const LinearMath& math, LinearFormat format, int64_t row_count) {
+  return format == LinearFormat::kInt8Wide && math.wide_tiles.multiply != nullptr &&
+         row_count >= math.wide_tiles.min_rows;
+}
+
 // One product, cut into units: a panel of rows times kMaxTiles tiles. They are in the order of passes (over as many
 // panels as stay in a cache near by), in each of the pairs of tiles, in each of the panels.
 //
@@ -187,6 +192,7 @@ class Product {
   }
 
   auto MultiplyOf(LinearFormat format) const {
+    if (UsesWideTiles(math_, format, row_count_)) return math_.wide_tiles.multiply;
     if (format == LinearFormat::kInt8Wide) return math_.multiply_int8_wide;
     return format == LinearFormat::kInt4 ? math_.multiply_int4 : math_.multiply_int8;
   }
@@ -290,7 +296,9 @@ Status Linear(const LinearArgs& args, const LinearMath& math, const ParallelFor&
   }
   if (row_count == 0) return Status::Ok();
   // As even as can be: a panel of one row costs almost as much as one of three.
-  const int64_t panels = (row_count + math.max_panel_rows - 1) / math.max_panel_rows;
+  const int32_t max_panel_rows =
+      UsesWideTiles(math, weights.format, row_count) ? math.wide_tiles.max_panel_rows : math.max_panel_rows;
+  const int64_t panels = (row_count + max_panel_rows - 1) / max_panel_rows;
   const int32_t panel_rows = static_cast<int32_t>((row_count + panels - 1) / panels);
   const QuantisedRows rows = scratch->Reserve(weights.format, row_count, weights.inputs, panel_rows);
   Product product(args, math, rows, row_count);

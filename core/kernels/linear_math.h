@@ -71,6 +71,14 @@ struct LinearMath {
   void (*multiply_int4)(const LinearTiles& tiles);
   void (*multiply_int8)(const LinearTiles& tiles);
   void (*multiply_int8_wide)(const LinearTiles& tiles);
+
+  // What is better for wide blocks from a number of rows on, if anything is.
+  struct WideTiles {
+    int32_t min_rows = 0;
+    int32_t max_panel_rows = 0;
+    void (*multiply)(const LinearTiles& tiles) = nullptr;
+  };
+  WideTiles wide_tiles = {};
 };
 
 const LinearMath& LinearMathFor(SimdLevel level);
@@ -80,6 +88,7 @@ const LinearMath& ScalarLinearMath();
 #if defined(__x86_64__)
 const LinearMath& Avx2LinearMath();
 const LinearMath& Avx512LinearMath();
+const LinearMath& AmxLinearMath();
 #endif
 
 // The rows from `first` to the end of its panel, if it is not the first of its panel; else all from there on.

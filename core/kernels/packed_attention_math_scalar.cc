@@ -46,7 +46,7 @@ const PackedAttentionMath& ScalarPackedAttentionMath() {
 
 const PackedAttentionMath& PackedAttentionMathFor(SimdLevel level) {
 #if defined(__x86_64__)
-  if (level == SimdLevel::kAvx512) return Avx512PackedAttentionMath();
+  if (level >= SimdLevel::kAvx512) return Avx512PackedAttentionMath();
   if (level == SimdLevel::kAvx2) return Avx2PackedAttentionMath();
 #endif
   static_cast<void>(level);

@@ -240,7 +240,7 @@ class SupervisorSettings(ModelIntegritySettings, TritonServerTlsSettings, Triton
         "auto",
         "SIMD_LEVEL",
         doc="Vector instructions of the kernels in Triton; auto takes the best that the CPU has.",
-        choices=("auto", "scalar", "avx2", "avx512"),
+        choices=("auto", "scalar", "avx2", "avx512", "amx"),
     )
     ops_library: Path = setting(
         Path("build/core/libnaiad_ops.so"), "OPS_LIBRARY", doc="Operators that `naiad export` verifies a graph with."

@@ -20,11 +20,12 @@ TEST(CpuFeaturesTest, NoWishGivesTheBestLevelWhichCanAlsoBeNamed) {
   SimdLevel named = SimdLevel::kScalar;
   EXPECT_EQ(ChooseSimdLevel("avx2", &named).ok(), best >= SimdLevel::kAvx2);
   EXPECT_EQ(ChooseSimdLevel("avx512", &named).ok(), best >= SimdLevel::kAvx512);
+  EXPECT_EQ(ChooseSimdLevel("amx", &named).ok(), best >= SimdLevel::kAmx);
   EXPECT_EQ(named, best);
 }
 
 TEST(CpuFeaturesTest, EachLevelHasTheNameByWhichItIsChosen) {
-  for (const SimdLevel level : {SimdLevel::kScalar, SimdLevel::kAvx2, SimdLevel::kAvx512}) {
+  for (const SimdLevel level : {SimdLevel::kScalar, SimdLevel::kAvx2, SimdLevel::kAvx512, SimdLevel::kAmx}) {
     SimdLevel chosen = SimdLevel::kScalar;
     if (ChooseSimdLevel(SimdLevelName(level), &chosen).ok()) {
       EXPECT_EQ(chosen, level);
@@ -36,7 +37,7 @@ TEST(CpuFeaturesTest, UnknownLevelIsRefusedByName) {
   SimdLevel level = SimdLevel::kScalar;
   const Status status = ChooseSimdLevel("mmx", &level);
   EXPECT_EQ(status.code(), ErrorCode::kInvalidArgument);
-  EXPECT_EQ(status.message(), "NAIAD_SIMD_LEVEL is 'mmx'; it must be 'auto', 'scalar', 'avx2' or 'avx512'");
+  EXPECT_EQ(status.message(), "NAIAD_SIMD_LEVEL is 'mmx'; it must be 'auto', 'scalar', 'avx2', 'avx512' or 'amx'");
 }
 
 }  // namespace

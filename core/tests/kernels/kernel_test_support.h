@@ -46,14 +46,14 @@ inline std::vector<SimdLevel> AvailableLevels() {
   return {best};
 #endif
   std::vector<SimdLevel> levels;
-  for (const SimdLevel level : {SimdLevel::kScalar, SimdLevel::kAvx2, SimdLevel::kAvx512}) {
+  for (const SimdLevel level : {SimdLevel::kScalar, SimdLevel::kAvx2, SimdLevel::kAvx512, SimdLevel::kAmx}) {
     if (level <= best) levels.push_back(level);
   }
   return levels;
 }
 
 inline std::string LevelName(SimdLevel level) {
-  if (level == SimdLevel::kAvx512) return "Avx512";
+  if (level >= SimdLevel::kAvx512) return level == SimdLevel::kAmx ? "Amx" : "Avx512";
   return level == SimdLevel::kAvx2 ? "Avx2" : "Scalar";
 }
 
