@@ -17,8 +17,8 @@ enum class SimdLevel {
 // The environment variable that caps the level: "scalar", "avx2", "avx512" or "amx". For tests and for finding faults.
 inline constexpr char kSimdLevelVariable[] = "NAIAD_SIMD_LEVEL";
 
-// Sets `level` to the best that this CPU has, or to `wanted` ("scalar", "avx2", "avx512", "amx"; "auto" is the best) if that
-// is not null and not empty. Fails with kInvalidArgument on an unknown name and on a level that the CPU lacks.
+// Sets `level` to the best that this CPU has, or to `wanted` ("scalar", "avx2", "avx512", "amx"; "auto" is the best) if
+// that is not null and not empty. Fails with kInvalidArgument on an unknown name and on a level that the CPU lacks.
 Status ChooseSimdLevel(const char* wanted, SimdLevel* level);
 
 // The name that kSimdLevelVariable has for `level`.
