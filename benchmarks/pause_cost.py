@@ -2,9 +2,8 @@
 
 `python -m benchmarks.pause_cost [--repeats 300] [--output FILE.json]`. The work is what the classification service does
 for an Embed of one short text but for gRPC: read the message, tokenize, write the request to Triton, read its answer,
-write the answer and a log line. Nothing else should run. What then takes
-longer is code and data that have left the caches, as where neighbours share them; `tier_cost` cannot tell that from the
-work itself.
+write the answer and a log line. Nothing else should run. What then takes longer is code and data that have left the
+caches, as where neighbours share them; `tier_cost` cannot tell that from the work itself.
 """
 
 import argparse
