@@ -35,6 +35,11 @@ bool UsesWideTiles(const LinearMath& math, LinearFormat format, int64_t row_coun
          row_count >= math.wide_tiles.min_rows;
 }
 
+int32_t MaxPanelRows(const LinearMath& math, LinearFormat format, int64_t row_count) {
+  if (UsesWideTiles(math, format, row_count)) return math.wide_tiles.max_panel_rows;
+  return format == LinearFormat::kInt4 ? math.max_int4_panel_rows : math.max_panel_rows;
+}
+
 // One product, cut into units: a panel of rows times kMaxTiles tiles. They are in the order of passes (over as many
 // panels as stay in a cache near by), in each of the pairs of tiles, in each of the panels.
 //
@@ -296,8 +301,7 @@ Status Linear(const LinearArgs& args, const LinearMath& math, const ParallelFor&
   }
   if (row_count == 0) return Status::Ok();
   // As even as can be: a panel of one row costs almost as much as one of three.
-  const int32_t max_panel_rows =
-      UsesWideTiles(math, weights.format, row_count) ? math.wide_tiles.max_panel_rows : math.max_panel_rows;
+  const int32_t max_panel_rows = MaxPanelRows(math, weights.format, row_count);
   const int64_t panels = (row_count + max_panel_rows - 1) / max_panel_rows;
   const int32_t panel_rows = static_cast<int32_t>((row_count + panels - 1) / panels);
   const QuantisedRows rows = scratch->Reserve(weights.format, row_count, weights.inputs, panel_rows);

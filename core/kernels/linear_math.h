@@ -53,6 +53,7 @@ struct LinearTiles {
 
 struct LinearMath {
   int32_t max_panel_rows;  // Rows that share what is done to a block of weights.
+  int32_t max_int4_panel_rows;
 
   // Writes one row from `inputs` floats; fills the last block up with zeros. `factor` multiplies all scales. A block
   // that is not finite gets the scale NaN, so that every output of the row shows it.

@@ -302,6 +302,7 @@ void QuantiseNormalisedRow(const float* from, const RmsNorm& norm, int32_t input
 
 const LinearMath& Avx2LinearMath() {
   static constexpr LinearMath kMath{kMaxPanelRows,
+                                    kMaxPanelRows,
                                     QuantiseRow,
                                     QuantiseGatedRow,
                                     QuantiseNormalisedRow,

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 #include <utility>
+#include <vector>
 
 #include "kernels/linear_functions_avx512.h"
 #include "kernels/linear_math.h"
@@ -16,8 +17,12 @@
 namespace naiad {
 namespace {
 
-// 32 registers: for each row and tile a sum of integers and a sum of floats, and a few for weights.
+// 32 registers: for each row and tile a sum of integers and a sum of floats, the rest for weights. Seven rows leave
+// four of those, which pays for 4 bits only (linear_benchmark).
 constexpr int32_t kMaxPanelRows = 6;
+constexpr int32_t kMaxInt4PanelRows = 7;
+// From so many rows on 4-bit codes are unpacked once for all panels (linear_benchmark).
+constexpr int32_t kRowsToUnpackFor = 32;
 
 // Four codes of a row in every lane.
 __m512i BroadcastCodes(const int8_t* codes) {
@@ -88,8 +93,34 @@ template <LinearFormat kFormat, int kRows, int kTiles>
   }
 }
 
-// One panel of kRows rows, the first of which is `first_row`.
-template <LinearFormat kFormat, int kRows, int kTiles>
+// 4-bit codes of a block, a byte each, in the order of kInt8's.
+struct alignas(kVectorBytes) UnpackedBlock {
+  std::array<uint8_t, kInt8CodeBytes> codes;
+};
+
+// Of the last two tiles that this thread has unpacked: the blocks of one after the other's.
+thread_local std::vector<UnpackedBlock> unpacked_tiles;
+
+void UnpackTiles(const LinearTiles& tiles) {
+  const size_t blocks = static_cast<size_t>(tiles.rows.blocks);
+  if (unpacked_tiles.size() < kMaxTiles * blocks) unpacked_tiles.resize(kMaxTiles * blocks);
+  const __m512i low = _mm512_set1_epi8(15);
+  UnpackedBlock* to = unpacked_tiles.data();
+  for (int32_t t = 0; t < kMaxTiles; ++t) {
+    const uint8_t* from = tiles.packed + t * tiles.tile_bytes;
+    for (int32_t b = 0; b < tiles.rows.blocks; ++b, ++to, from += BlockBytes(LinearFormat::kInt4)) {
+      Unroll<4>([&](auto v) {
+        const __m512i both = _mm512_loadu_si512(from + v * kVectorBytes);
+        uint8_t* const vector = to->codes.data() + v * kVectorBytes;
+        _mm512_store_si512(vector, _mm512_and_si512(both, low));
+        _mm512_store_si512(vector + kInt4CodeBytes, _mm512_and_si512(_mm512_srli_epi16(both, 4), low));
+      });
+    }
+  }
+}
+
+// One panel of kRows rows, the first of which is `first_row`; kUnpacked: with the codes of unpacked_tiles.
+template <LinearFormat kFormat, int kRows, int kTiles, bool kUnpacked = false>
 void MultiplyPanel(const LinearTiles& tiles, int32_t first_row) {
   const QuantisedRows rows = RowsFrom(tiles.rows, first_row);
   __m512 outputs[kRows * kTiles];
@@ -99,6 +130,7 @@ void MultiplyPanel(const LinearTiles& tiles, int32_t first_row) {
   const ptrdiff_t end = ptrdiff_t{rows.blocks} * rows.panel_rows;
   Prefetch prefetch = PrefetchOf<kFormat, kTiles>(tiles, first_row);
   PrefetchResidual<kRows, kTiles>(tiles, first_row);
+  const UnpackedBlock* unpacked = kUnpacked ? unpacked_tiles.data() : nullptr;
   for (ptrdiff_t entry = 0; entry < end; entry += rows.panel_rows) {
     PrefetchShare(&prefetch);
     __m512i sums[kRows * kTiles];
@@ -106,7 +138,13 @@ void MultiplyPanel(const LinearTiles& tiles, int32_t first_row) {
       sums[i] =
           kFormat == LinearFormat::kInt4 ? _mm512_setzero_si512() : _mm512_set1_epi32(rows.offsets[entry + i / kTiles]);
     });
-    AddCodes<kFormat, kRows, kTiles>(block, tiles.tile_bytes, codes, sums);
+    if constexpr (kUnpacked) {
+      AddCodes<LinearFormat::kInt8, kRows, kTiles>(unpacked->codes.data(), rows.blocks * ptrdiff_t{kInt8CodeBytes},
+                                                   codes, sums);
+      ++unpacked;
+    } else {
+      AddCodes<kFormat, kRows, kTiles>(block, tiles.tile_bytes, codes, sums);
+    }
     AddBlock<kFormat, kRows, kTiles>(block, tiles.tile_bytes, rows, entry, sums, outputs);
     block += BlockBytes(kFormat);
     codes += ptrdiff_t{rows.panel_rows} * BlockInputs(kFormat);
@@ -114,11 +152,11 @@ void MultiplyPanel(const LinearTiles& tiles, int32_t first_row) {
   StoreOutputs<kRows, kTiles>(tiles, first_row, outputs);
 }
 
-template <LinearFormat kFormat, int kTiles>
+template <LinearFormat kFormat, int kTiles, bool kUnpacked = false>
 void MultiplyPanels(const LinearTiles& tiles) {
   static constexpr auto kForRows = []<int... kIndex>(std::integer_sequence<int, kIndex...>) {
-    return std::array{&MultiplyPanel<kFormat, kIndex + 1, kTiles>...};
-  }(std::make_integer_sequence<int, kMaxPanelRows>{});
+    return std::array{&MultiplyPanel<kFormat, kIndex + 1, kTiles, kUnpacked>...};
+  }(std::make_integer_sequence<int, kFormat == LinearFormat::kInt4 ? kMaxInt4PanelRows : kMaxPanelRows>{});
   for (int32_t row = 0; row < tiles.row_count; row += tiles.rows.panel_rows) {
     const int32_t rest = tiles.row_count - row;
     const int32_t rows = rest < tiles.rows.panel_rows ? rest : tiles.rows.panel_rows;
@@ -140,6 +178,13 @@ void Multiply(const LinearTiles& tiles) {
       if (tile.residual != nullptr) tile.residual += kTileOutputs;
     }
   } else if (tiles.columns > kTileOutputs) {
+    if constexpr (kFormat == LinearFormat::kInt4) {
+      if (tiles.row_count >= kRowsToUnpackFor) {
+        UnpackTiles(tiles);
+        MultiplyPanels<kFormat, 2, true>(tiles);
+        return;
+      }
+    }
     MultiplyPanels<kFormat, 2>(tiles);
   } else {
     MultiplyPanels<kFormat, 1>(tiles);
@@ -259,6 +304,7 @@ void QuantiseNormalisedRow(const float* from, const RmsNorm& norm, int32_t input
 
 const LinearMath& Avx512LinearMath() {
   static constexpr LinearMath kMath{kMaxPanelRows,
+                                    kMaxInt4PanelRows,
                                     QuantiseRow,
                                     QuantiseGatedRow,
                                     QuantiseNormalisedRow,

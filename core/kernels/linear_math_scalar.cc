@@ -166,6 +166,7 @@ void Multiply(const LinearTiles& tiles) {
 
 const LinearMath& ScalarLinearMath() {
   static constexpr LinearMath kMath{4,
+                                    4,
                                     QuantiseRow,
                                     QuantiseGatedRow,
                                     QuantiseNormalisedRow,
