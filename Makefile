@@ -21,6 +21,7 @@ TEST_PACKAGES := prometheus
 LOCKS := $(wildcard requirements/*.lock)
 LOCK_TOOL := uv==0.13.9
 SBOM_TOOL := cyclonedx-bom==7.5.0
+PEER_PACKAGES := clang-19
 FUZZ_PACKAGES := clang-19 libclang-rt-19-dev llvm-19
 FUZZ_TOOLS := atheris==3.0.0 coverage
 
@@ -158,6 +159,7 @@ format: $(STAMPS)/dev ## rewrite the sources in the house format
 	@git ls-files 'core/*.h' 'core/*.cc' | xargs $(BIN)/clang-format -i
 
 bench-peers: models $(STAMPS)/dev ## install the engines that naiad is measured against, each in an environment of its own
+	@core/scripts/install_packages.sh $(PEER_PACKAGES)
 	@$(BIN)/python -m benchmarks.systems.install
 
 bench: core models $(STAMPS)/dev bench-peers ## measure naiad and its peers side by side (half an hour; ARGS=--quick: some minutes)
