@@ -52,8 +52,8 @@ struct LinearTiles {
 };
 
 struct LinearMath {
-  int32_t max_panel_rows;  // Rows that share what is done to a block of weights.
-  int32_t max_int4_panel_rows;
+  int32_t max_panel_rows;       // Rows that share what is done to a block of weights.
+  int32_t max_int4_panel_rows;  // The same with 4-bit codes.
 
   // Writes one row from `inputs` floats; fills the last block up with zeros. `factor` multiplies all scales. A block
   // that is not finite gets the scale NaN, so that every output of the row shows it.
