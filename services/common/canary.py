@@ -5,7 +5,6 @@ is; one that does not give it is silent. Under traffic no canary is sent at all,
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 
 from services.common.errors import NaiadError, Reason
 from services.common.setting import setting
+from services.common.task_end import cancel_and_wait
 
 _log = logging.getLogger(__name__)
 
@@ -139,9 +139,4 @@ class Canary:
 
     async def close(self) -> None:
         """Waits for no answer any more. What Triton has been asked stays with it: no call to it is ever cancelled."""
-        tasks = [asked.task for asked in self._asked.values() if asked.task is not None]
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await cancel_and_wait(*(asked.task for asked in self._asked.values() if asked.task is not None))

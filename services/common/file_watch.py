@@ -1,9 +1,10 @@
 """Notices that files have changed, also behind the symbolic links by which Kubernetes replaces mounted secrets."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from services.common.task_end import cancel_and_wait
 
 INTERVAL_S = 1.0
 Stamp = tuple[tuple[int, int, int] | None, ...]
@@ -47,9 +48,7 @@ class FileWatch:
     async def close(self) -> None:
         """Stops to look."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await cancel_and_wait(self._task)
 
     async def _run(self) -> None:
         while True:

@@ -31,6 +31,7 @@ from services.common.infer_reply import (
 )
 from services.common.status import error_from_triton
 from services.common.stream_request import MAX_BUFFERED_BYTES, RequestLimits, StreamRequest
+from services.common.task_end import cancel_and_wait
 from services.common.triton_messages import infer_request, read_deltas, read_reply
 from services.common.triton_tls import TritonTls, open_triton_channel
 
@@ -228,9 +229,7 @@ class TritonStream:
             done, _ = await asyncio.wait((self._task,), timeout=CLOSE_GRACE_S)
             if not done:
                 # Triton does not answer, so there is nothing left in it to protect.
-                self._task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await self._task
+                await cancel_and_wait(self._task)
 
     async def _run(self) -> None:
         backoff_s = FIRST_BACKOFF_S

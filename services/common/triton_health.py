@@ -1,7 +1,6 @@
 """Whether Triton can be reached, has its models, and infers with them; by probes, and by a canary of its models."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 
@@ -9,6 +8,7 @@ import grpc
 from tritonclient.grpc import service_pb2
 
 from services.common.canary import Canary
+from services.common.task_end import cancel_and_wait
 from services.common.triton_client import TritonChannel
 
 
@@ -85,9 +85,7 @@ class TritonHealth:
     async def close(self) -> None:
         """Stops to probe."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await cancel_and_wait(self._task)
         if self._canary is not None:
             await self._canary.close()
 

@@ -218,8 +218,8 @@ class TritonPool:
             for member in (*self._members, *self._leaving):
                 self._look_after(member, time.monotonic())
             for member in [member for member in self._leaving if member.requests_in_flight == 0]:
-                self._leaving.remove(member)
                 await member.close()
+                self._leaving.remove(member)
 
     def _look_after(self, member: TritonMember, now_s: float) -> None:
         silent_s = member.silent_for_s(now_s)

@@ -14,7 +14,7 @@ from services.common.errors import NaiadError, Reason
 from services.common.metrics import TritonMetrics
 from services.common.settings import TritonSettings
 from services.common.triton_inference import PooledInference, RetryBudget
-from services.common.triton_member import Lease
+from services.common.triton_member import Lease, TritonMember
 from services.common.triton_messages import infer_request
 from services.common.triton_pool import TritonPool
 from tests.support.fake_triton import FakeTriton, infer_response, parameters_of
@@ -246,6 +246,29 @@ async def test_names_are_looked_up_again_and_who_leaves_finishes_its_work(
         assert [member.endpoint for member in pool.members] == [fakes[1].address], "not knowing is not knowing of none"
         answered.set()
         assert (await call).outputs["logits"][0, 0] == 0
+
+
+async def test_a_pool_can_be_closed_while_one_that_left_is_being_closed(
+    fakes: list[FakeTriton], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {fakes[0].address}
+    closing = asyncio.Event()
+    close = TritonMember.close
+
+    async def look_up(_: object) -> frozenset[str]:
+        return frozenset(named)
+
+    async def close_and_tell(member: TritonMember) -> None:
+        closing.set()
+        await close(member)
+
+    monkeypatch.setattr(triton_pool, "look_up", look_up)
+    monkeypatch.setattr(TritonMember, "close", close_and_tell)
+    async with asyncio.timeout(5):
+        async with pool_of(address="dns:///tritons:8001", triton_resolve_interval_ms=10) as pool:
+            await until(lambda: serving(pool) == [True])
+            named = {fakes[1].address}
+            await closing.wait()
 
 
 async def test_metrics_say_how_each_triton_is(fakes: list[FakeTriton]) -> None:
