@@ -27,7 +27,7 @@ constexpr std::array<std::pair<const char*, SimdLevel>, 4> kLevels{{{"scalar", S
 constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
 constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
 
-// Whether the CPU has AMX for 8-bit integers, and the system lets all threads of this process use it.
+// Whether the CPU has AMX for 8-bit integers and for bfloat16, and the system lets all threads of this process use it.
 bool MayUseTiles() {
   unsigned int eax = 0;
   unsigned int ebx = 0;
@@ -35,9 +35,11 @@ bool MayUseTiles() {
   unsigned int edx = 0;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
   // GCC 12 has no names for them in __builtin_cpu_supports.
+  constexpr unsigned int kAmxBf16 = 1U << 22U;
   constexpr unsigned int kAmxTile = 1U << 24U;
   constexpr unsigned int kAmxInt8 = 1U << 25U;
-  if ((edx & kAmxTile) == 0 || (edx & kAmxInt8) == 0) return false;
+  constexpr unsigned int kAll = kAmxBf16 | kAmxTile | kAmxInt8;
+  if ((edx & kAll) != kAll || !__builtin_cpu_supports("avx512bf16")) return false;
   static const bool is_permitted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
   return is_permitted;
 }

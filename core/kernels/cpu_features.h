@@ -11,7 +11,7 @@ enum class SimdLevel {
   kScalar,  // Portable C++, the reference.
   kAvx2,    // AVX2, FMA and F16C.
   kAvx512,  // AVX-512 F, BW, VL and VNNI.
-  kAmx,     // AMX's tiles of 8-bit integers, if the system lets the process use them.
+  kAmx,     // AMX's tiles of 8-bit integers and of bfloat16, if the system lets the process use them.
 };
 
 // The environment variable that caps the level: "scalar", "avx2", "avx512" or "amx". For tests and for finding faults.

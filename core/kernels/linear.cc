@@ -11,8 +11,9 @@ namespace {
 
 // Sizes above this would overflow nothing yet, and no layer comes near it.
 constexpr int32_t kMaxSize = 1 << 24;
-// Activations of one pass over the weights: half of a small second-level cache.
+// Activations of one pass over the weights: half of a small second-level cache. CPUs that multiply bfloat16 have 2 MB.
 constexpr int64_t kPassBytes = 256 * 1024;
+constexpr int64_t kBf16PassBytes = 1024 * 1024;
 // A task is worth having if it reads about this much, or computes as long as that takes (products of codes a byte):
 // some microseconds, a few times what it costs to hand it to another thread.
 constexpr int64_t kTaskBytes = 48 * 1024;
@@ -30,14 +31,33 @@ void Prefetch(const uint8_t* from, ptrdiff_t bytes) {
   for (ptrdiff_t at = 0; at < bytes; at += kLineBytes) __builtin_prefetch(from + at);
 }
 
-bool UsesWideTiles(const LinearMath& math, LinearFormat format, int64_t row_count) {
-  return format == LinearFormat::kInt8Wide && math.wide_tiles.multiply != nullptr &&
-         row_count >= math.wide_tiles.min_rows;
-}
+// What rounds and multiplies rows of one number of one format.
+struct Kernel {
+  int32_t max_panel_rows = 0;
+  decltype(LinearMath::quantise_row) round_row = nullptr;
+  decltype(LinearMath::quantise_gated_row) round_gated_row = nullptr;
+  decltype(LinearMath::quantise_normalised_row) round_normalised_row = nullptr;
+  decltype(LinearMath::multiply_int8) multiply = nullptr;
+  int32_t code_bytes = 1;
+  int64_t pass_bytes = kPassBytes;
+};
 
-int32_t MaxPanelRows(const LinearMath& math, LinearFormat format, int64_t row_count) {
-  if (UsesWideTiles(math, format, row_count)) return math.wide_tiles.max_panel_rows;
-  return format == LinearFormat::kInt4 ? math.max_int4_panel_rows : math.max_panel_rows;
+Kernel KernelFor(const LinearMath& math, LinearFormat format, int64_t row_count) {
+  Kernel kernel{math.max_panel_rows, math.quantise_row, math.quantise_gated_row, math.quantise_normalised_row,
+                math.multiply_int8};
+  const LinearMath::Bf16Tiles& bf16 = math.bf16_tiles;
+  if (format == LinearFormat::kInt8Wide) {
+    const bool is_many = math.wide_tiles.multiply != nullptr && row_count >= math.wide_tiles.min_rows;
+    if (is_many) kernel.max_panel_rows = math.wide_tiles.max_panel_rows;
+    kernel.multiply = is_many ? math.wide_tiles.multiply : math.multiply_int8_wide;
+  } else if (format == LinearFormat::kInt4 && bf16.multiply != nullptr) {
+    kernel = {bf16.max_panel_rows, bf16.round_row, bf16.round_gated_row, bf16.round_normalised_row, bf16.multiply, 2,
+              kBf16PassBytes};
+  } else if (format == LinearFormat::kInt4) {
+    kernel.max_panel_rows = math.max_int4_panel_rows;
+    kernel.multiply = math.multiply_int4;
+  }
+  return kernel;
 }
 
 // One product, cut into units: a panel of rows times kMaxTiles tiles. They are in the order of passes (over as many
@@ -48,12 +68,12 @@ int32_t MaxPanelRows(const LinearMath& math, LinearFormat format, int64_t row_co
 // it takes its next share before it begins with the one that it has: then it knows what to ask memory for.
 class Product {
  public:
-  Product(const LinearArgs& args, const LinearMath& math, const QuantisedRows& rows, int64_t row_count)
-      : args_(args), math_(math), rows_(rows), row_count_(row_count) {
+  Product(const LinearArgs& args, const Kernel& kernel, const QuantisedRows& rows, int64_t row_count)
+      : args_(args), kernel_(kernel), rows_(rows), row_count_(row_count) {
     const LinearWeights& weights = args.weights;
     panels_ = (row_count + rows.panel_rows - 1) / rows.panel_rows;
-    const int64_t panel_bytes = int64_t{rows.panel_rows} * rows.blocks * rows.block_inputs;
-    const int64_t passes = (panels_ * panel_bytes + kPassBytes - 1) / kPassBytes;
+    const int64_t panel_bytes = int64_t{rows.panel_rows} * rows.blocks * rows.block_inputs * rows.code_bytes;
+    const int64_t passes = (panels_ * panel_bytes + kernel.pass_bytes - 1) / kernel.pass_bytes;
     pass_panels_ = (panels_ + passes - 1) / passes;
     pairs_ = (TilesOf(weights.outputs) + kMaxTiles - 1) / kMaxTiles;
     tile_bytes_ = TileBytes(weights.format, weights.inputs);
@@ -78,13 +98,15 @@ class Product {
   void RunTask(int64_t task) {
     Share next = TakeShare(task);
     if (next.first == next.end) return;
+    // With a single row there is time only for memory, unless weights are unpacked.
+    const bool looks_ahead = row_count_ > 1 || rows_.code_bytes > 1;
     Prefetch(PackedAt(next.first), kHeadStartBytes);
-    QuantiseRows(task);
+    RoundRows(task);
     while (next.first != next.end) {
       const Share share = next;
-      if (row_count_ > 1) next = TakeShare(task);
+      if (looks_ahead) next = TakeShare(task);
       MultiplyShare(share, next);
-      if (row_count_ == 1) next = TakeShare(task);
+      if (!looks_ahead) next = TakeShare(task);
     }
   }
 
@@ -156,27 +178,27 @@ class Product {
     return Take(unit_regions_, task, [this](int64_t unit, int64_t left) { return ShareAt(unit, left); });
   }
 
-  void QuantiseRow(int64_t row) {
+  void RoundRow(int64_t row) {
     const LinearWeights& weights = args_.weights;
     const float* const from = args_.input.data() + row * InputWidth(weights);
     const QuantisedRows to = RowsFrom(rows_, row);
     if (!weights.norm_weight.empty()) {
       const RmsNorm norm{weights.norm_weight.data(), weights.epsilon};
-      math_.quantise_normalised_row(from, norm, weights.inputs, weights.factor, to);
+      kernel_.round_normalised_row(from, norm, weights.inputs, weights.factor, to);
     } else {
-      const auto quantise_row = weights.is_gated ? math_.quantise_gated_row : math_.quantise_row;
-      quantise_row(from, weights.inputs, weights.factor, to);
+      const auto round_row = weights.is_gated ? kernel_.round_gated_row : kernel_.round_row;
+      round_row(from, weights.inputs, weights.factor, to);
     }
   }
 
   // Returns when all rows are rounded, whoever did it. A panel is one piece: its rows lie in the same lines of memory.
-  void QuantiseRows(int64_t task) {
+  void RoundRows(int64_t task) {
     const auto one = [](int64_t, int64_t) { return int64_t{1}; };
     for (Share share; (share = Take(panel_regions_, task, one)).first != share.end;) {
       const int64_t first = share.first * rows_.panel_rows;
       const int64_t end = std::min(first + rows_.panel_rows, row_count_);
       for (int64_t r = first; r < end; ++r) {
-        QuantiseRow(r);
+        RoundRow(r);
       }
       rounded_rows_.fetch_add(end - first, std::memory_order_release);
     }
@@ -196,16 +218,9 @@ class Product {
     }
   }
 
-  auto MultiplyOf(LinearFormat format) const {
-    if (UsesWideTiles(math_, format, row_count_)) return math_.wide_tiles.multiply;
-    if (format == LinearFormat::kInt8Wide) return math_.multiply_int8_wide;
-    return format == LinearFormat::kInt4 ? math_.multiply_int4 : math_.multiply_int8;
-  }
-
   // Outputs of one pair of tiles for `panels` panels.
   void MultiplyPair(const Place& place, int64_t panels, const uint8_t* next_packed) {
     const LinearWeights& weights = args_.weights;
-    const auto multiply = MultiplyOf(weights.format);
     const int64_t row = (place.first_panel + place.panel) * rows_.panel_rows;
     const int32_t t = static_cast<int32_t>(place.pair) * kMaxTiles;
     const int32_t column = t * kTileOutputs;
@@ -222,11 +237,11 @@ class Product {
     tiles.residual = args_.residual.empty() ? nullptr : args_.residual.data() + at;
     tiles.output = args_.output.data() + at;
     tiles.columns = std::min(kMaxTiles * kTileOutputs, weights.outputs - column);
-    multiply(tiles);
+    kernel_.multiply(tiles);
   }
 
   const LinearArgs& args_;
-  const LinearMath& math_;
+  const Kernel& kernel_;
   const QuantisedRows rows_;
   const int64_t row_count_;
   int64_t panels_ = 0;       // Of all rows.
@@ -243,18 +258,20 @@ class Product {
 
 }  // namespace
 
-QuantisedRows LinearScratch::Reserve(LinearFormat format, int64_t rows, int32_t inputs, int32_t panel_rows) {
+QuantisedRows LinearScratch::Reserve(LinearFormat format, int64_t rows, int32_t inputs, int32_t panel_rows,
+                                     int32_t code_bytes) {
   const int32_t blocks = BlocksOf(format, inputs);
   const int64_t panels = (rows + panel_rows - 1) / panel_rows;
   const size_t entries = static_cast<size_t>(panels * panel_rows * blocks);
-  const size_t codes = entries * static_cast<size_t>(BlockInputs(format));
-  if (codes > codes_.size()) codes_.resize(codes);
+  const size_t bytes = entries * static_cast<size_t>(BlockInputs(format) * code_bytes);
+  const size_t lines = (bytes + kVectorBytes - 1) / kVectorBytes;
+  if (lines > codes_.size()) codes_.resize(lines);
   if (entries > offsets_.size()) {
     floats_.resize(entries * 2);
     offsets_.resize(entries);
   }
-  return {codes_.data(), floats_.data(), floats_.data() + entries, offsets_.data(),
-          blocks,        panel_rows,     BlockInputs(format)};
+  return {codes_.data()->codes.data(), floats_.data(), floats_.data() + entries, offsets_.data(), blocks, panel_rows,
+          BlockInputs(format),         code_bytes};
 }
 
 Status CheckLinearWeights(const LinearWeights& weights) {
@@ -301,11 +318,11 @@ Status Linear(const LinearArgs& args, const LinearMath& math, const ParallelFor&
   }
   if (row_count == 0) return Status::Ok();
   // As even as can be: a panel of one row costs almost as much as one of three.
-  const int32_t max_panel_rows = MaxPanelRows(math, weights.format, row_count);
-  const int64_t panels = (row_count + max_panel_rows - 1) / max_panel_rows;
+  const Kernel kernel = KernelFor(math, weights.format, row_count);
+  const int64_t panels = (row_count + kernel.max_panel_rows - 1) / kernel.max_panel_rows;
   const int32_t panel_rows = static_cast<int32_t>((row_count + panels - 1) / panels);
-  const QuantisedRows rows = scratch->Reserve(weights.format, row_count, weights.inputs, panel_rows);
-  Product product(args, math, rows, row_count);
+  const QuantisedRows rows = scratch->Reserve(weights.format, row_count, weights.inputs, panel_rows, kernel.code_bytes);
+  Product product(args, kernel, rows, row_count);
   parallel_for(static_cast<size_t>(product.TaskCount()),
                [&](size_t task) { product.RunTask(static_cast<int64_t>(task)); });
   return Status::Ok();

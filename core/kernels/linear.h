@@ -1,6 +1,7 @@
 // Product of activations with quantised weights: the kernel behind naiad::Linear.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -35,11 +36,15 @@ inline int64_t InputWidth(const LinearWeights& weights) {
 // Memory that calls leave behind for the next one, so that in the long run none allocates. One call at a time.
 class LinearScratch {
  public:
-  // Room for `rows` rows of `inputs` activations in panels of `panel_rows`, with unspecified content.
-  QuantisedRows Reserve(LinearFormat format, int64_t rows, int32_t inputs, int32_t panel_rows);
+  // Room for `rows` rows of `inputs` activations in panels of `panel_rows`, with unspecified content; a panel's codes
+  // begin with a line of memory if those of its blocks are whole lines.
+  QuantisedRows Reserve(LinearFormat format, int64_t rows, int32_t inputs, int32_t panel_rows, int32_t code_bytes = 1);
 
  private:
-  std::vector<int8_t> codes_;
+  struct alignas(kVectorBytes) Line {
+    std::array<int8_t, kVectorBytes> codes;
+  };
+  std::vector<Line> codes_;
   std::vector<float> floats_;
   std::vector<int32_t> offsets_;
 };
@@ -56,7 +61,8 @@ struct LinearArgs {
 Status CheckLinearWeights(const LinearWeights& weights);
 
 // output[r] = gelu(weights * 8-bit(input[r]) + bias) + residual[r], where 8-bit() rounds blocks of activations to scale
-// * code (docs/contracts.md section 2) and gelu() is there if the weights say so. Gated: the activations are silu(gate)
+// * code (docs/contracts.md section 2), or to bfloat16 where `math` has tiles for that, and gelu() is there if the
+// weights say so. Gated: the activations are silu(gate)
 // * up, with the row's gates before its ups. With a norm: they are the row's RMSNorm. A row's bits do not depend on the
 // other rows. kInvalidArgument, with nothing written, if the lengths do not fit together; the weights have been checked
 // before, by CheckLinearWeights.

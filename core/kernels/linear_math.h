@@ -1,4 +1,5 @@
-// The inner loops of linear layers with quantised weights, once per instruction set. Every level gives the same bits.
+// The inner loops of linear layers with quantised weights, once per instruction set. Every level gives the same bits,
+// but for 4-bit codes where a tile unit multiplies bfloat16 (Bf16Tiles).
 //
 // Batch invariance: what comes out for a row depends only on that row and on the weights. Products of codes are summed
 // in integers, exactly; the sums of the blocks are added as floats in the order of the blocks, one fused multiply-add
@@ -27,6 +28,7 @@ struct QuantisedRows {
   int32_t blocks = 0;
   int32_t panel_rows = 1;
   int32_t block_inputs = kBlockInputs;  // Or kWideBlockInputs.
+  int32_t code_bytes = 1;               // 2: the codes are the activations in bfloat16, and nothing else is used.
 };
 
 // RMSNorm of a row of activations.
@@ -80,27 +82,50 @@ struct LinearMath {
     void (*multiply)(const LinearTiles& tiles) = nullptr;
   };
   WideTiles wide_tiles = {};
+
+  // What takes the place of all that for 4-bit codes, where a tile unit multiplies bfloat16: it adds the products up as
+  // floats, so that no block has to be scaled on its way out. For any number of rows, as a row must not depend on
+  // others. Each output is
+  //
+  //   sum over blocks b in their order of (even(b) + odd(b))
+  //
+  // where even and odd are chains of fused multiply-adds from zero over the block's inputs 0, 2, ... and 1, 3, ..., of
+  // activations rounded and weights cut to bfloat16 (bf16.h), and numbers too small to be normal are zeros. These are
+  // the steps of TDPBF16PS (Intel 64 Architectures Software Developer's Manual, volume 2D).
+  struct Bf16Tiles {
+    int32_t max_panel_rows = 0;
+    void (*round_row)(const float* from, int32_t inputs, float factor, const QuantisedRows& row) = nullptr;
+    void (*round_gated_row)(const float* from, int32_t inputs, float factor, const QuantisedRows& row) = nullptr;
+    void (*round_normalised_row)(const float* from, const RmsNorm& norm, int32_t inputs, float factor,
+                                 const QuantisedRows& row) = nullptr;
+    void (*multiply)(const LinearTiles& tiles) = nullptr;
+  };
+  Bf16Tiles bf16_tiles = {};
 };
 
 const LinearMath& LinearMathFor(SimdLevel level);
 
 // Defined in their own translation units.
 const LinearMath& ScalarLinearMath();
+// ScalarLinearMath with bf16_tiles: their reference, for tests.
+const LinearMath& ScalarBf16LinearMath();
 #if defined(__x86_64__)
 const LinearMath& Avx2LinearMath();
 const LinearMath& Avx512LinearMath();
 const LinearMath& AmxLinearMath();
+LinearMath::Bf16Tiles AmxBf16Tiles();
 #endif
 
 // The rows from `first` to the end of its panel, if it is not the first of its panel; else all from there on.
 static inline QuantisedRows RowsFrom(const QuantisedRows& rows, ptrdiff_t first) {
   const ptrdiff_t skipped = first / rows.panel_rows * rows.panel_rows * rows.blocks + first % rows.panel_rows;
-  return {rows.codes + skipped * rows.block_inputs,
+  return {rows.codes + skipped * rows.block_inputs * rows.code_bytes,
           rows.scales + skipped,
           rows.sums + skipped,
           rows.offsets + skipped,
           rows.blocks,
           rows.panel_rows,
-          rows.block_inputs};
+          rows.block_inputs,
+          rows.code_bytes};
 }
 }  // namespace naiad

@@ -1,12 +1,12 @@
-// AMX: the tile unit multiplies what AVX-512 then scales. Only for wide blocks, which need to be scaled a quarter as
-// often: with others the way from one unit to the other takes what the products gain. This file alone is compiled with
-// those flags, so nothing that other units could inline may be defined here.
+// AMX: the tile unit multiplies 8-bit codes, whose sums AVX-512 then scales. Only for wide blocks, which need to be
+// scaled a quarter as often; linear_math_amx_bf16.cc has the others. This file is compiled with flags of its own, so
+// nothing that other units could inline may be defined here.
 #include <immintrin.h>
 
 #include <array>
 #include <cstring>
-#include <utility>
 
+#include "kernels/amx_tiles.h"
 #include "kernels/linear_functions_avx512.h"
 #include "kernels/linear_math.h"
 #include "kernels/unroll.h"
@@ -14,72 +14,17 @@
 namespace naiad {
 namespace {
 
-constexpr int32_t kTileRows = 16;   // Of a tile register, each of at most 64 bytes.
 constexpr int32_t kTileDepth = 64;  // Inputs that one instruction multiplies, at most.
 constexpr int32_t kInputsOfVector = 4;
-constexpr int32_t kMaxPanelRows = 2 * kTileRows;
 // From so many rows on a panel of tiles is faster than AVX-512's own products (linear_benchmark).
 constexpr int32_t kManyRows = 24;
-// The registers by number, as instructions have to know them: sums of both halves of a panel and both tiles of outputs,
-// the activations of each half, the weights of each tile.
-constexpr size_t kSums = 0;
-constexpr size_t kActivations = 4;
-constexpr size_t kWeights = 6;
-
-// What _tile_loadconfig reads (Intel 64 Architectures Software Developer's Manual, volume 1, chapter 18).
-struct alignas(64) TileShapes {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  std::array<uint8_t, 14> reserved = {};
-  std::array<uint16_t, 16> row_bytes = {};
-  std::array<uint8_t, 16> rows = {};
-};
-static_assert(sizeof(TileShapes) == 64);
-
-// GCC 12 does not know of the tile instructions that they read memory: what `from` points to has to be there.
-[[gnu::always_inline]] inline void WriteOut(const void* from) { asm volatile("" : : "r"(from) : "memory"); }
-
-// The tile registers have shapes while this lives; afterwards the kernel need not save them for this thread.
-class ShapedTiles {
- public:
-  explicit ShapedTiles(int32_t panel_rows) {
-    TileShapes shapes;
-    const auto shape = [&](size_t tile, int32_t rows, int32_t row_bytes) {
-      shapes.rows[tile] = static_cast<uint8_t>(rows);
-      shapes.row_bytes[tile] = static_cast<uint16_t>(row_bytes);
-    };
-    for (size_t half = 0; half < 2; ++half) {
-      const int32_t first = static_cast<int32_t>(half) * kTileRows;
-      if (panel_rows <= first) break;
-      const int32_t rows = panel_rows - first < kTileRows ? panel_rows - first : kTileRows;
-      shape(kActivations + half, rows, kTileDepth);
-      for (size_t tile = 0; tile < kMaxTiles; ++tile) shape(kSums + 2 * half + tile, rows, kVectorBytes);
-    }
-    for (size_t tile = 0; tile < kMaxTiles; ++tile) {
-      shape(kWeights + tile, kTileDepth / kInputsOfVector, kVectorBytes);
-    }
-    WriteOut(&shapes);
-    _tile_loadconfig(&shapes);
-  }
-  ~ShapedTiles() { _tile_release(); }
-  ShapedTiles(const ShapedTiles&) = delete;
-  ShapedTiles& operator=(const ShapedTiles&) = delete;
-};
-
-// Sums of a block for a panel, on their way from the tile unit to AVX-512: [tile][row][output].
-struct alignas(64) BlockSums {
-  std::array<std::array<int32_t, kMaxPanelRows * kTileOutputs>, kMaxTiles> of_tile;
-};
 
 // Products of one block's codes for a panel of kHalves times 16 rows, of which the last may lack some; `codes` are the
 // panel's of that block.
 template <int kHalves, int kTiles>
 [[gnu::always_inline]] inline void MultiplyCodes(const uint8_t* block, ptrdiff_t tile_bytes, const int8_t* codes,
-                                                 BlockSums* sums) {
-  _tile_zero(0);
-  if constexpr (kTiles == 2) _tile_zero(1);
-  if constexpr (kHalves == 2) _tile_zero(2);
-  if constexpr (kHalves == 2 && kTiles == 2) _tile_zero(3);
+                                                 PanelSums<int32_t>* sums) {
+  ZeroSums<kHalves, kTiles>();
   WriteOut(codes);
   for (int32_t input = 0; input < kWideBlockInputs; input += kTileDepth) {
     const uint8_t* const weights = block + input / kInputsOfVector * kVectorBytes;
@@ -96,11 +41,7 @@ template <int kHalves, int kTiles>
     }
     if constexpr (kHalves == 2 && kTiles == 2) _tile_dpbsud(3, 5, 7);
   }
-  constexpr ptrdiff_t kHalf = ptrdiff_t{kTileRows} * kTileOutputs;
-  _tile_stored(0, sums->of_tile[0].data(), kVectorBytes);
-  if constexpr (kTiles == 2) _tile_stored(1, sums->of_tile[1].data(), kVectorBytes);
-  if constexpr (kHalves == 2) _tile_stored(2, sums->of_tile[0].data() + kHalf, kVectorBytes);
-  if constexpr (kHalves == 2 && kTiles == 2) _tile_stored(3, sums->of_tile[1].data() + kHalf, kVectorBytes);
+  StoreSums<kHalves, kTiles>(sums);
 }
 
 // Adds to the outputs what the sums of one block stand for; `entry` is that of the block's first row.
@@ -121,11 +62,11 @@ template <int kHalves, int kTiles>
 void MultiplyPanel(const LinearTiles& tiles, int32_t first_row) {
   const QuantisedRows rows = RowsFrom(tiles.rows, first_row);
   const ptrdiff_t code_bytes = ptrdiff_t{rows.panel_rows} * kWideBlockInputs;
-  __m512 outputs[kTiles][kMaxPanelRows];  // As they add up.
+  __m512 outputs[kTiles][kMaxTilePanelRows];  // As they add up.
   for (int32_t r = 0; r < rows.panel_rows; ++r) {
     Unroll<kTiles>([&](auto t) { outputs[t][r] = _mm512_setzero_ps(); });
   }
-  std::array<BlockSums, 2> sums;
+  std::array<PanelSums<int32_t>, 2> sums;
   Prefetch prefetch = PrefetchOf<LinearFormat::kInt8Wide, kTiles>(tiles, first_row);
   MultiplyCodes<kHalves, kTiles>(tiles.packed, tiles.tile_bytes, rows.codes, sums.data());
   for (ptrdiff_t b = 0; b < rows.blocks; ++b) {
@@ -169,7 +110,8 @@ void MultiplyWide(const LinearTiles& tiles) {
 const LinearMath& AmxLinearMath() {
   static const LinearMath kMath = [] {
     LinearMath math = Avx512LinearMath();
-    math.wide_tiles = {kManyRows, kMaxPanelRows, MultiplyWide};
+    math.wide_tiles = {kManyRows, kMaxTilePanelRows, MultiplyWide};
+    math.bf16_tiles = AmxBf16Tiles();
     return math;
   }();
   return kMath;

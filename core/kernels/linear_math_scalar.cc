@@ -1,43 +1,15 @@
 // The portable reference. Written to be read, not to be fast.
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
-#include "kernels/gelu_constants.h"
+#include "kernels/linear_functions_scalar.h"
 #include "kernels/linear_math.h"
 #include "kernels/quantised_row.h"
-#include "kernels/silu_constants.h"
 
 namespace naiad {
 namespace {
-
-float HalfToFloat(const uint8_t* from) {
-  uint16_t half = 0;
-  std::memcpy(&half, from, sizeof(half));
-  const uint32_t sign = uint32_t{half & 0x8000U} << 16U;
-  const uint32_t magnitude = half & 0x7fffU;
-  // Half's exponent becomes float's by a multiplication, which also normalises what was subnormal.
-  float value = std::bit_cast<float>(magnitude << 13U) * 0x1p112F;
-  if (magnitude >= 0x7c00U) value = std::bit_cast<float>(0x7f800000U | magnitude << 13U);
-  return std::bit_cast<float>(std::bit_cast<uint32_t>(value) | sign);
-}
-
-float ExpNonPositive(float y) {
-  if (std::isnan(y)) return y;
-  if (y < kLowestExponent) return 0.0F;
-  const float n = std::nearbyint(y * kLog2OfE);
-  const float r = std::fma(-n, kLn2Low, std::fma(-n, kLn2High, y));
-  float p = 0.0F;
-  for (const float coefficient : kExpPolynomial) p = std::fma(p, r, coefficient);
-  return p * std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
-}
-
-float Silu(float x) {
-  const float e = ExpNonPositive(-std::abs(x));
-  return x * ((x < 0.0F ? e : 1.0F) / (1.0F + e));
-}
 
 void QuantiseBlock(const float* from, int32_t count, float factor, int32_t block, const QuantisedRows& row) {
   const ptrdiff_t entry = ptrdiff_t{block} * row.panel_rows;
@@ -81,15 +53,6 @@ void QuantiseGatedRow(const float* from, int32_t inputs, float factor, const Qua
   }
 }
 
-float InverseRootMeanSquare(const float* from, int32_t inputs, float epsilon) {
-  float lanes[kBlockInputs] = {};
-  for (int32_t i = 0; i < inputs; ++i) lanes[i % kBlockInputs] = std::fma(from[i], from[i], lanes[i % kBlockInputs]);
-  for (int32_t half = kBlockInputs / 2; half > 0; half /= 2) {
-    for (int32_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
-  }
-  return 1.0F / std::sqrt(lanes[0] / static_cast<float>(inputs) + epsilon);
-}
-
 void QuantiseNormalisedRow(const float* from, const RmsNorm& norm, int32_t inputs, float factor,
                            const QuantisedRows& row) {
   const float inverse = InverseRootMeanSquare(from, inputs, norm.epsilon);
@@ -102,30 +65,12 @@ void QuantiseNormalisedRow(const float* from, const RmsNorm& norm, int32_t input
   }
 }
 
-// The code of one weight of a block.
-int32_t Int4Code(const uint8_t* block, int32_t column, int32_t input) {
-  const uint8_t byte = block[(input % 16) / 4 * kVectorBytes + 4 * column + input % 4];
-  return input < 16 ? byte & 15 : byte >> 4;
-}
-int32_t Int8Code(const uint8_t* block, int32_t column, int32_t input) {
-  return block[input / 4 * kVectorBytes + 4 * column + input % 4];
-}
-
 template <LinearFormat kFormat>
 float ScaleAt(const uint8_t* scales, int32_t column) {
   if constexpr (kFormat != LinearFormat::kInt8Wide) return HalfToFloat(scales + 2 * column);
   float scale = 0.0F;
   std::memcpy(&scale, scales + 4 * column, sizeof(scale));
   return scale;
-}
-
-float Gelu(float x) {
-  if (x >= kGeluLimit) return x;
-  if (x <= -kGeluLimit) return x * 0.0F;
-  const float t = std::fma(x * x, kGeluScale, -1.0F);
-  float p = 0.0F;
-  for (const float coefficient : kGeluPolynomial) p = std::fma(p, t, coefficient);
-  return x * std::fma(x, p, 0.5F);
 }
 
 template <LinearFormat kFormat>
@@ -153,11 +98,7 @@ void Multiply(const LinearTiles& tiles) {
   for (int32_t r = 0; r < tiles.row_count; ++r) {
     for (int32_t c = 0; c < tiles.columns; ++c) {
       const uint8_t* const packed = tiles.packed + c / kTileOutputs * tiles.tile_bytes;
-      float output = Output<kFormat>(packed, RowsFrom(tiles.rows, r), c % kTileOutputs);
-      if (tiles.bias != nullptr) output += tiles.bias[c];
-      if (tiles.has_gelu) output = Gelu(output);
-      if (tiles.residual != nullptr) output += tiles.residual[r * tiles.output_stride + c];
-      tiles.output[r * tiles.output_stride + c] = output;
+      StoreOutput(tiles, r, c, Output<kFormat>(packed, RowsFrom(tiles.rows, r), c % kTileOutputs));
     }
   }
 }

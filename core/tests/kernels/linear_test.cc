@@ -66,16 +66,28 @@ Layer RandomLayer(const Sizes& sizes, uint32_t seed) {
   return layer;
 }
 
-std::vector<float> Multiply(const Layer& layer, SimdLevel level, const ParallelFor& parallel_for = SerialFor) {
+// What gives the bits that `level` has to give.
+const LinearMath& ReferenceFor(SimdLevel level) {
+  return level == SimdLevel::kAmx ? ScalarBf16LinearMath() : ScalarLinearMath();
+}
+
+bool IsBf16(SimdLevel level, LinearFormat format) { return level == SimdLevel::kAmx && format == LinearFormat::kInt4; }
+
+std::vector<float> Multiply(const Layer& layer, const LinearMath& math, const ParallelFor& parallel_for = SerialFor) {
   std::vector<float> output(static_cast<size_t>(layer.rows) * static_cast<size_t>(layer.weights.outputs),
                             std::numeric_limits<float>::quiet_NaN());
   LinearScratch scratch;
   EXPECT_TRUE(CheckLinearWeights(layer.weights).ok());
-  const Status status =
-      Linear({layer.weights, layer.input, output, layer.residual}, LinearMathFor(level), parallel_for, &scratch);
+  const Status status = Linear({layer.weights, layer.input, output, layer.residual}, math, parallel_for, &scratch);
   EXPECT_TRUE(status.ok()) << status.message();
   return output;
 }
+
+std::vector<float> Multiply(const Layer& layer, SimdLevel level, const ParallelFor& parallel_for = SerialFor) {
+  return Multiply(layer, LinearMathFor(level), parallel_for);
+}
+
+std::vector<float> Reference(const Layer& layer, SimdLevel level) { return Multiply(layer, ReferenceFor(level)); }
 
 double HalfAt(const uint8_t* from) {
   uint16_t half = 0;
@@ -105,8 +117,11 @@ double WeightAt(const LinearWeights& weights, int32_t output, int32_t input) {
 }
 
 // The largest difference to the product of what weights and rounded activations stand for, in double precision, as a
-// share of the sum of the magnitudes that are added.
-double ErrorAgainstDoubles(const Layer& layer, const std::vector<float>& actual) {
+// share of the sum of the magnitudes that are added; beyond what cutting weights and rounding activations to bfloat16
+// may take, for a level that does so.
+double ErrorAgainstDoubles(const Layer& layer, const std::vector<float>& actual, SimdLevel level) {
+  const bool is_bf16 = IsBf16(level, layer.weights.format);
+  const double tolerance = is_bf16 ? 1.0 / 128 : 0.0;
   const LinearWeights& weights = layer.weights;
   LinearScratch scratch;
   const QuantisedRows row = scratch.Reserve(weights.format, 1, weights.inputs, 1);
@@ -117,12 +132,14 @@ double ErrorAgainstDoubles(const Layer& layer, const std::vector<float>& actual)
       double sum = static_cast<double>(layer.bias[static_cast<size_t>(n)]);
       double magnitude = std::abs(sum);
       for (int32_t k = 0; k < weights.inputs; ++k) {
-        const double activation = static_cast<double>(row.scales[k / row.block_inputs]) * row.codes[k];
+        const double exact = static_cast<double>(layer.input[static_cast<size_t>(r * weights.inputs + k)]);
+        const double rounded = static_cast<double>(row.scales[k / row.block_inputs]) * row.codes[k];
+        const double activation = is_bf16 ? exact : rounded;
         sum += activation * WeightAt(weights, n, k);
         magnitude += std::abs(activation * WeightAt(weights, n, k));
       }
       const double value = static_cast<double>(actual[static_cast<size_t>(r * weights.outputs + n)]);
-      const double difference = std::abs(value - sum) / (magnitude + 1e-30);
+      const double difference = std::abs(value - sum) / (magnitude + 1e-30) - tolerance;
       error = difference <= error ? error : difference;  // A NaN becomes the error.
     }
   }
@@ -145,7 +162,9 @@ TEST_P(LinearTest, ReferenceIsTheProductOfWhatTheCodesStandFor) {
   for (const int32_t inputs : {1, 31, 32, 33, 100, 129, 576}) {
     for (const int32_t outputs : {1, 15, 16, 17, 40}) {
       const Layer layer = RandomLayer({GetParam(), inputs, outputs, 3}, static_cast<uint32_t>(inputs * 100 + outputs));
-      ASSERT_LT(ErrorAgainstDoubles(layer, Multiply(layer, SimdLevel::kScalar)), 1e-6) << inputs << " x " << outputs;
+      for (const SimdLevel level : {SimdLevel::kScalar, SimdLevel::kAmx}) {
+        ASSERT_LT(ErrorAgainstDoubles(layer, Reference(layer, level), level), 1e-6) << inputs << " x " << outputs;
+      }
     }
   }
 }
@@ -156,7 +175,7 @@ TEST_P(LinearTest, EveryLevelGivesTheBitsOfTheReferenceForOneToSeventyRows) {
       const int32_t inputs = 1 + rows * 37 % 400;
       const int32_t outputs = 1 + rows * 29 % 75;
       const Layer layer = RandomLayer({GetParam(), inputs, outputs, rows}, static_cast<uint32_t>(rows));
-      ASSERT_EQ(Multiply(layer, level), Multiply(layer, SimdLevel::kScalar)) << rows << " rows";
+      ASSERT_EQ(Multiply(layer, level), Reference(layer, level)) << rows << " rows";
     }
   }
 }
@@ -167,7 +186,7 @@ TEST_P(LinearTest, LargestCodesDoNotSaturate) {
       Layer layer = RandomLayer({GetParam(), 128, 16, 2}, 5);
       std::fill_n(layer.packed.begin(), CodeBytes(GetParam()), byte);
       for (size_t i = 0; i < layer.input.size(); ++i) layer.input[i] = i < 128 ? 1.0F : -1.0F;
-      ASSERT_LT(ErrorAgainstDoubles(layer, Multiply(layer, level)), 1e-6);
+      ASSERT_LT(ErrorAgainstDoubles(layer, Multiply(layer, level), level), 1e-6);
     }
   }
 }
@@ -191,7 +210,8 @@ TEST_P(LinearTest, RowsInSeveralPassesAndRoundedInSeveralTasksAreTheSame) {
   const SimdLevel best = AvailableLevels().back();
   const std::vector<float> output = Multiply(layer, best, ThreadedFor);
   EXPECT_EQ(output, Multiply(layer, best));
-  EXPECT_LT(ErrorAgainstDoubles(layer, output), 1e-6);
+  EXPECT_EQ(output, Reference(layer, best));
+  EXPECT_LT(ErrorAgainstDoubles(layer, output, best), 1e-6);
 }
 
 TEST_P(LinearTest, HoweverManyThreadsShareTheWorkEachOutputIsWrittenOnce) {
@@ -213,7 +233,7 @@ TEST_P(LinearTest, WithoutABiasThePlainProductComesOut) {
     Layer layer = RandomLayer({GetParam(), 40, 20, 5}, 13);
     layer.weights.bias = {};
     std::fill(layer.bias.begin(), layer.bias.end(), 0.0F);
-    ASSERT_LT(ErrorAgainstDoubles(layer, Multiply(layer, level)), 1e-6);
+    ASSERT_LT(ErrorAgainstDoubles(layer, Multiply(layer, level), level), 1e-6);
   }
 }
 
@@ -265,10 +285,12 @@ TEST_P(LinearTest, GatedActivationsAreSiluOfTheGateTimesTheUpInTheSameBitsAtEver
       }
       gated.weights.packed = gated.packed;
       gated.weights.bias = gated.bias;
-      const std::vector<float> reference = Multiply(gated, SimdLevel::kScalar);
-      // An activation next to the middle of two codes may fall to either.
-      ASSERT_LT(MaxError(reference, ToDoubles(Multiply(layer, SimdLevel::kScalar))), 0.05);
-      for (const SimdLevel level : AvailableLevels()) ASSERT_EQ(Multiply(gated, level), reference);
+      for (const SimdLevel level : AvailableLevels()) {
+        const std::vector<float> reference = Reference(gated, level);
+        // An activation next to the middle of two codes may fall to either.
+        ASSERT_LT(MaxError(reference, ToDoubles(Reference(layer, level))), 0.05);
+        ASSERT_EQ(Multiply(gated, level), reference);
+      }
     }
   }
 }
@@ -292,10 +314,12 @@ TEST_P(LinearTest, NormalisedActivationsAreTheRowsRmsNormInTheSameBitsAtEveryLev
         layer.input[row + k] = static_cast<float>(layer.input[row + k] * inverse * static_cast<double>(weight[k]));
       }
     }
-    const std::vector<float> reference = Multiply(normalised, SimdLevel::kScalar);
-    // An activation next to the middle of two codes may fall to either.
-    ASSERT_LT(MaxError(reference, ToDoubles(Multiply(layer, SimdLevel::kScalar))), 0.05);
-    for (const SimdLevel level : AvailableLevels()) ASSERT_EQ(Multiply(normalised, level), reference) << rows;
+    for (const SimdLevel level : AvailableLevels()) {
+      const std::vector<float> reference = Reference(normalised, level);
+      // An activation next to the middle of two codes may fall to either.
+      ASSERT_LT(MaxError(reference, ToDoubles(Reference(layer, level))), 0.05);
+      ASSERT_EQ(Multiply(normalised, level), reference) << rows;
+    }
   }
 }
 
@@ -313,21 +337,42 @@ TEST_P(LinearTest, AResidualIsAddedToTheOutputAtEveryLevelForAnyRowsAndColumns) 
 }
 
 TEST_P(LinearTest, GeluComesAfterTheBiasAndBeforeTheResidualInTheSameBitsAtEveryLevel) {
-  for (int32_t rows = 1; rows <= 70; rows += 3) {
-    Layer layer = RandomLayer({GetParam(), 1 + rows * 37 % 300, 1 + rows * 29 % 75, rows}, static_cast<uint32_t>(rows));
-    std::vector<double> expected;
-    for (const float value : Multiply(layer, SimdLevel::kScalar)) {
-      const double x = static_cast<double>(value);
-      expected.push_back(0.5 * x * std::erfc(-x / std::sqrt(2.0)));
+  for (const SimdLevel level : AvailableLevels()) {
+    for (int32_t rows = 1; rows <= 70; rows += 3) {
+      Layer layer =
+          RandomLayer({GetParam(), 1 + rows * 37 % 300, 1 + rows * 29 % 75, rows}, static_cast<uint32_t>(rows));
+      std::vector<double> expected;
+      for (const float value : Reference(layer, level)) {
+        const double x = static_cast<double>(value);
+        expected.push_back(0.5 * x * std::erfc(-x / std::sqrt(2.0)));
+      }
+      std::mt19937 random(10);
+      layer.residual = RandomFloats(random, expected.size());
+      for (size_t i = 0; i < expected.size(); ++i) expected[i] += static_cast<double>(layer.residual[i]);
+      layer.weights.has_gelu = true;
+      const std::vector<float> reference = Reference(layer, level);
+      ASSERT_LT(MaxError(reference, expected), 2e-5) << rows << " rows";
+      ASSERT_EQ(Multiply(layer, level), reference) << rows << " rows";
     }
-    std::mt19937 random(10);
-    layer.residual = RandomFloats(random, expected.size());
-    for (size_t i = 0; i < expected.size(); ++i) expected[i] += static_cast<double>(layer.residual[i]);
-    layer.weights.has_gelu = true;
-    const std::vector<float> reference = Multiply(layer, SimdLevel::kScalar);
-    ASSERT_LT(MaxError(reference, expected), 2e-5) << rows << " rows";
-    for (const SimdLevel level : AvailableLevels()) ASSERT_EQ(Multiply(layer, level), reference) << rows << " rows";
   }
+}
+
+TEST(LinearMathTest, CuttingWeightsToBfloat16IsMadeUpForOnAverage) {
+  Layer layer = RandomLayer({LinearFormat::kInt4, 4096, 256, 1}, 21);
+  layer.weights.bias = {};
+  // One activation of each block, so that an output is the sum of the weights of a few, all of which are positive.
+  for (size_t i = 0; i < layer.input.size(); ++i) layer.input[i] = i % 37 == 0 ? 1.0F : 0.0F;
+  for (size_t at = kInt4CodeBytes; at < layer.packed.size(); at += BlockBytes(LinearFormat::kInt4)) {
+    for (size_t i = kTileHalfBytes; i < 2 * kTileHalfBytes; i += 2) layer.packed[at + i + 1] &= 0x7fU;
+  }
+  double actual = 0.0;
+  double expected = 0.0;
+  const std::vector<float> outputs = Multiply(layer, ScalarBf16LinearMath());
+  for (int32_t n = 0; n < layer.weights.outputs; ++n) {
+    actual += static_cast<double>(outputs[static_cast<size_t>(n)]);
+    for (int32_t k = 0; k < layer.weights.inputs; k += 37) expected += WeightAt(layer.weights, n, k);
+  }
+  EXPECT_NEAR(actual / expected, 1.0, 2e-4);
 }
 
 TEST(LinearMathTest, GeluIsNearTheTrueValueEverywhereAndKeepsNans) {
