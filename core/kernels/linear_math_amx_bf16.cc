@@ -87,31 +87,28 @@ template <int kFirstBit>
   });
 }
 
-// Adds to the sums what one block gives; `codes` are the panel's of that block. kPast: they are read past the
-// first-level cache, which then keeps the weights for the panels that follow.
-template <int kHalves, int kTiles, bool kPast>
+// Adds to the sums what one block of tile kTile gives. The activations, the panel's `codes` of that block, stay in the
+// registers for the second tile. kPast: they are read past the first-level cache, which then keeps the weights for the
+// panels that follow. The intrinsics take numbers of registers as they are written here.
+template <int kHalves, int kTile, bool kPast>
 [[gnu::always_inline]] inline void AddBlock(const UnpackedBlock& weights, const int8_t* codes) {
+  if constexpr (kTile == 1) {
+    _tile_loadd(7, weights.of_tile[1].data(), kVectorBytes);
+    _tile_dpbf16ps(1, 4, 7);
+    if constexpr (kHalves == 2) _tile_dpbf16ps(3, 5, 7);
+    return;
+  }
+  const int8_t* const lower = codes + kTileRows * kBlockRowBytes;
   _tile_loadd(6, weights.of_tile[0].data(), kVectorBytes);
   if constexpr (kPast) {
     _tile_stream_loadd(4, codes, kBlockRowBytes);
+    if constexpr (kHalves == 2) _tile_stream_loadd(5, lower, kBlockRowBytes);
   } else {
     _tile_loadd(4, codes, kBlockRowBytes);
+    if constexpr (kHalves == 2) _tile_loadd(5, lower, kBlockRowBytes);
   }
   _tile_dpbf16ps(0, 4, 6);
-  if constexpr (kTiles == 2) {
-    _tile_loadd(7, weights.of_tile[1].data(), kVectorBytes);
-    _tile_dpbf16ps(1, 4, 7);
-  }
-  if constexpr (kHalves == 2) {
-    const int8_t* const lower = codes + kTileRows * kBlockRowBytes;
-    if constexpr (kPast) {
-      _tile_stream_loadd(5, lower, kBlockRowBytes);
-    } else {
-      _tile_loadd(5, lower, kBlockRowBytes);
-    }
-    _tile_dpbf16ps(2, 5, 6);
-  }
-  if constexpr (kHalves == 2 && kTiles == 2) _tile_dpbf16ps(3, 5, 7);
+  if constexpr (kHalves == 2) _tile_dpbf16ps(2, 5, 6);
 }
 
 // Where the outputs of a panel can be written as they lie in the registers.
@@ -158,25 +155,28 @@ void MultiplyPanel(const LinearTiles& tiles, int32_t first_row, int32_t place_ma
   UnpackedBlock* const unpacked = unpacked_blocks.data();
   const uint8_t* block = tiles.packed;
   const uint8_t* next = tiles.next_packed;
-  const int8_t* codes = rows.codes;
+  const int8_t* const codes = rows.codes;
   ZeroSums<kHalves, kTiles>();
-  for (int32_t b = 0; b < rows.blocks; ++b) {
-    UnpackedBlock& weights = unpacked[b & place_mask];
-    if constexpr (kUnpack) {
-      Unroll<kTiles>([&](auto t) __attribute__((always_inline)) {
-        UnpackBlock(block + t * tiles.tile_bytes, weights.of_tile[t].data());
-      });
-      WriteOut(&weights);
-      block += kInt4BlockBytes;
-      if (next != nullptr) {
-        for (ptrdiff_t line = 0; line < kTiles * kInt4BlockBytes; line += kVectorBytes) {
-          _mm_prefetch(reinterpret_cast<const char*>(next + line), _MM_HINT_T0);
-        }
-        next += kTiles * kInt4BlockBytes;
+  const ptrdiff_t panel_bytes = ptrdiff_t{rows.panel_rows} * kBlockRowBytes;
+  // While AVX-512 unpacks a block of one tile, the tile unit multiplies the block before it.
+  const int32_t lag = kUnpack ? 1 : 0;
+  for (int32_t b = 0; b < rows.blocks + lag; ++b) {
+    UnpackedBlock* const unpacking = unpacked + (b & place_mask);
+    const UnpackedBlock& weights = unpacked[(b - lag) & place_mask];
+    Unroll<kTiles>([&](auto t) __attribute__((always_inline)) {
+      if (kUnpack && b < rows.blocks) {
+        UnpackBlock(block + t * tiles.tile_bytes, unpacking->of_tile[t].data());
+        WriteOut(unpacking);
       }
+      if (b >= lag) AddBlock<kHalves, t, !kUnpack>(weights, codes + (b - lag) * panel_bytes);
+    });
+    if (kUnpack && next != nullptr && b < rows.blocks) {
+      for (ptrdiff_t line = 0; line < kTiles * kInt4BlockBytes; line += kVectorBytes) {
+        _mm_prefetch(reinterpret_cast<const char*>(next + line), _MM_HINT_T0);
+      }
+      next += kTiles * kInt4BlockBytes;
     }
-    AddBlock<kHalves, kTiles, !kUnpack>(weights, codes);
-    codes += ptrdiff_t{rows.panel_rows} * kBlockRowBytes;
+    block += kInt4BlockBytes;
   }
   StorePanel<kHalves, kTiles>(tiles, first_row, row_count);
 }
