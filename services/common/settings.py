@@ -239,8 +239,8 @@ class SupervisorSettings(ModelIntegritySettings, TritonServerTlsSettings, Triton
     simd_level: str = setting(
         "auto",
         "SIMD_LEVEL",
-        doc="Vector instructions of the kernels in Triton; auto takes the best that the CPU has. With 4-bit weights amx "
-        "rounds otherwise than the others: give all Tritons of a mixed fleet the same level.",
+        doc="Vector instructions of the kernels in Triton; auto takes the best that the CPU has. With 4-bit weights "
+        "amx rounds otherwise than the others: give all Tritons of a mixed fleet the same level.",
         choices=("auto", "scalar", "avx2", "avx512", "amx"),
     )
     ops_library: Path = setting(
