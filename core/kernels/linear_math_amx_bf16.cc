@@ -162,13 +162,12 @@ void MultiplyPanel(const LinearTiles& tiles, int32_t first_row, int32_t place_ma
   const int32_t lag = kUnpack ? 1 : 0;
   for (int32_t b = 0; b < rows.blocks + lag; ++b) {
     UnpackedBlock* const unpacking = unpacked + (b & place_mask);
-    const UnpackedBlock& weights = unpacked[(b - lag) & place_mask];
     Unroll<kTiles>([&](auto t) __attribute__((always_inline)) {
       if (kUnpack && b < rows.blocks) {
         UnpackBlock(block + t * tiles.tile_bytes, unpacking->of_tile[t].data());
         WriteOut(unpacking);
       }
-      if (b >= lag) AddBlock<kHalves, t, !kUnpack>(weights, codes + (b - lag) * panel_bytes);
+      if (b >= lag) AddBlock<kHalves, t, !kUnpack>(unpacked[(b - lag) & place_mask], codes + (b - lag) * panel_bytes);
     });
     if (kUnpack && next != nullptr && b < rows.blocks) {
       for (ptrdiff_t line = 0; line < kTiles * kInt4BlockBytes; line += kVectorBytes) {
