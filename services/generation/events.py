@@ -37,7 +37,7 @@ class Started:
     prompt_tokens: int
 
 
-@dataclass
+@dataclass(slots=True)
 class Delta:
     """New text, tokens and log-probabilities of completion `index`; any of them may be empty."""
 

@@ -6,7 +6,7 @@ that a request that goes on elsewhere gets the very tokens that it would have go
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -94,13 +94,14 @@ class _Part:
             self._reading = asyncio.create_task(self.request.next_replies())
         return self._reading
 
-    async def next_replies(self) -> list[InferReply]:
-        """Its next replies, as those of the work's sequences. Raises NaiadError."""
-        if self._reading is None:
-            replies = await self.request.next_replies()
-        else:
-            reading, self._reading = self._reading, None
-            replies = await reading
+    def reading(self) -> Awaitable[list[InferReply]]:
+        """Gives its next replies, which `taken` is to have. Raises NaiadError when awaited."""
+        # Not a coroutine, as each would cost every token.
+        reading, self._reading = self._reading, None
+        return self.request.next_replies() if reading is None else reading
+
+    def taken(self, replies: list[InferReply]) -> list[InferReply]:
+        """What `reading` has given, as replies of the work's sequences."""
         if self.sequence is not None:
             for reply in replies:
                 reply.sequence_index = self.sequence
@@ -150,6 +151,7 @@ class ResumableRequest:
     def __init__(self, engine: FailoverEngine, work: Work, part: _Part) -> None:
         self._engine = engine
         self._work = work
+        self._is_score = work.is_score
         self._submitted_s = time.monotonic()
         self._parts = [part]
         self._received: dict[int, list[int]] = {index: [] for index in range(work.sequences)}
@@ -159,23 +161,20 @@ class ResumableRequest:
 
     async def next_replies(self) -> list[InferReply]:
         """Replies that have come since the last call, at least one. Raises NaiadError."""
-        if not self._work.is_score:
-            return await self._next_replies()
-        # Scores come in pieces, and begin again when the request moves: handed out as a whole.
-        while not self._scores or not self._scores[-1].final:
-            self._scores += await self._next_replies()
-        return self._scores
-
-    async def _next_replies(self) -> list[InferReply]:
         while True:
             part = self._parts[0] if len(self._parts) == 1 else await self._first_ready()
             try:
-                replies = await part.next_replies()
+                replies = part.taken(await part.reading())
             except NaiadError as error:
                 await self._move(part, error)
                 continue
             self._note(part, replies)
-            return replies
+            if not self._is_score:
+                return replies
+            # Scores come in pieces, and begin again when the request moves: handed out as a whole.
+            self._scores += replies
+            if replies[-1].final:
+                return self._scores
 
     def stop(self, sequence_index: int | None = None) -> None:
         """Asks the engine to end it, or only one of its sequences; last replies still come."""
@@ -197,7 +196,7 @@ class ResumableRequest:
         return readings[done.pop()]
 
     def _note(self, part: _Part, replies: list[InferReply]) -> None:
-        self._has_replies = not self._work.is_score
+        self._has_replies = not self._is_score
         for reply in replies:
             if reply.token_ids and (received := self._received.get(reply.sequence_index)) is not None:
                 received += reply.token_ids

@@ -28,11 +28,11 @@ _REASONS = {
 
 def stream_message(event: Event, request_id: str) -> pb.GenerateStreamResponse:
     """One event of the stream."""
+    if isinstance(event, Delta):
+        return _delta_message(event)
     if isinstance(event, Started):
         started = pb.StreamStarted(request_id=request_id, prompt_tokens=event.prompt_tokens)
         return pb.GenerateStreamResponse(started=started)
-    if isinstance(event, Delta):
-        return _delta_message(event)
     if isinstance(event, Finished):
         finished = pb.StreamFinished(
             index=event.index,

@@ -1,11 +1,10 @@
 """Finds stop texts in text that arrives in pieces."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Matched:
+class Matched(NamedTuple):  # there is one for each token
     """`text` may be shown; `stop` is the stop text that was met, None while there is none."""
 
     text: str
