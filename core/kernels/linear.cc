@@ -64,8 +64,9 @@ Kernel KernelFor(const LinearMath& math, LinearFormat format, int64_t row_count)
 // panels as stay in a cache near by), in each of the pairs of tiles, in each of the panels.
 //
 // The tasks share out rows and units among themselves, as only they know when their threads come: each has a region of
-// its own, so that its weights are one stream of memory, and helps others with what they have left. With several rows
-// it takes its next share before it begins with the one that it has: then it knows what to ask memory for.
+// its own, so that its weights are one stream of memory, and helps others with what they have left. With several rows,
+// or weights to unpack, it takes its next share before it begins with the one that it has: then it knows what to ask
+// memory for.
 class Product {
  public:
   Product(const LinearArgs& args, const Kernel& kernel, const QuantisedRows& rows, int64_t row_count)

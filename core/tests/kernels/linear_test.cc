@@ -206,7 +206,8 @@ TEST_P(LinearTest, ARowHasTheSameBitsAloneAndAmongSixtyNineOthersOnAnyThreads) {
 }
 
 TEST_P(LinearTest, RowsInSeveralPassesAndRoundedInSeveralTasksAreTheSame) {
-  const Layer layer = RandomLayer({GetParam(), 1536, 17, 200}, 12);
+  // Enough for two passes of bfloat16 as well, which are the longest.
+  const Layer layer = RandomLayer({GetParam(), 1536, 17, 400}, 12);
   const SimdLevel best = AvailableLevels().back();
   const std::vector<float> output = Multiply(layer, best, ThreadedFor);
   EXPECT_EQ(output, Multiply(layer, best));
@@ -360,7 +361,7 @@ TEST_P(LinearTest, GeluComesAfterTheBiasAndBeforeTheResidualInTheSameBitsAtEvery
 TEST(LinearMathTest, CuttingWeightsToBfloat16IsMadeUpForOnAverage) {
   Layer layer = RandomLayer({LinearFormat::kInt4, 4096, 256, 1}, 21);
   layer.weights.bias = {};
-  // One activation of each block, so that an output is the sum of the weights of a few, all of which are positive.
+  // Every 37th activation, so that an output is the sum of some of its weights, all of which are positive.
   for (size_t i = 0; i < layer.input.size(); ++i) layer.input[i] = i % 37 == 0 ? 1.0F : 0.0F;
   for (size_t at = kInt4CodeBytes; at < layer.packed.size(); at += BlockBytes(LinearFormat::kInt4)) {
     for (size_t i = kTileHalfBytes; i < 2 * kTileHalfBytes; i += 2) layer.packed[at + i + 1] &= 0x7fU;
