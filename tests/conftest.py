@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis  # noqa: F401 - its plugin would import it when pytest ends, and CPython 3.11 may fail in ast.parse there
 import pytest
 
 from tests.support.models import exact_repository

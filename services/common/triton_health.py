@@ -108,18 +108,22 @@ class TritonHealth:
         begun_s = time.monotonic()
         has_stalled = False
         probe = asyncio.ensure_future(self._probe())
-        while not probe.done():
-            silent_s = time.monotonic() - max(begun_s, self._channel.answers.latest_s)
-            if silent_s >= timeout_s and not self._is_silent:
-                self.mark_down()
-                self._is_silent = True
-            if silent_s >= stall_s and not has_stalled:
-                has_stalled = True
-                for listener in self._stall_listeners:
-                    listener()
-            next_s = stall_s if self._is_silent else timeout_s
-            # Not wait_for: it would cancel the call when Triton is only slow.
-            await asyncio.wait((probe,), timeout=None if has_stalled else max(0.001, next_s - silent_s))
+        try:
+            while not probe.done():
+                silent_s = time.monotonic() - max(begun_s, self._channel.answers.latest_s)
+                if silent_s >= timeout_s and not self._is_silent:
+                    self.mark_down()
+                    self._is_silent = True
+                if silent_s >= stall_s and not has_stalled:
+                    has_stalled = True
+                    for listener in self._stall_listeners:
+                        listener()
+                next_s = stall_s if self._is_silent else timeout_s
+                # Not wait_for: it would cancel the call when Triton is only slow.
+                await asyncio.wait((probe,), timeout=None if has_stalled else max(0.001, next_s - silent_s))
+        except asyncio.CancelledError:  # closed: the channel is next, and without it the probe would fail unheard
+            await cancel_and_wait(probe)
+            raise
 
     async def _probe(self) -> None:
         try:

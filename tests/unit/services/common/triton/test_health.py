@@ -45,3 +45,17 @@ async def test_a_frozen_triton_is_down_then_stalled(fake: FakeTriton, channel: T
             await stalled.wait()
     finally:
         await health.close()
+
+
+async def test_closing_leaves_no_probe_behind(fake: FakeTriton, channel: TritonChannel) -> None:
+    health = TritonHealth(channel, lambda: [])
+    down = asyncio.Event()
+    health.on_probe(lambda up: down.set())
+    fake.frozen.set()
+    before = asyncio.all_tasks()
+    health.start(interval_ms=10, timeout_ms=20, stall_ms=10_000)
+    async with asyncio.timeout(5):
+        await down.wait()
+        await health.close()
+    left = [repr(task.get_coro()) for task in asyncio.all_tasks() - before]
+    assert not any("TritonHealth" in coroutine for coroutine in left), left
