@@ -189,6 +189,7 @@ async def test_a_call_waits_for_a_triton_to_come_back_but_not_for_ever(fakes: li
             await until(lambda: sum(member.requests_in_flight for member in pool.members) == 1)
             for fake in fakes:
                 await fake.die()
+            await until(lambda: not pool.up)
             if fate == "back":
                 fakes[1].infer = lambda _: answer_of(1)
                 await fakes[1].start()
