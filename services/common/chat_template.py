@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.common.cpu_core import starting_anywhere
 from services.common.errors import NaiadError, Reason, invalid_field
 
 MAX_RENDERED_CHARS = 4 * 1024 * 1024
@@ -98,9 +99,10 @@ class ChatTemplateRenderer:
 
     async def _running(self) -> Process:
         if self._process is None or self._process.returncode is not None:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", str(_WORKER), stdin=PIPE, stdout=PIPE, limit=_MAX_LINE_BYTES
-            )
+            with starting_anywhere():
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-I", str(_WORKER), stdin=PIPE, stdout=PIPE, limit=_MAX_LINE_BYTES
+                )
             async with asyncio.timeout(_START_TIMEOUT_S):
                 if not await _ask(self._process, b""):
                     raise NaiadError(Reason.INTERNAL, "the chat template process does not start")

@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from services.common.admission import Admission
+from services.common.cpu_core import starting_anywhere
 
 _LATENCY_BUCKETS_S = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
@@ -174,7 +175,8 @@ def serve_metrics(
     Raises OSError when the port is taken.
     """
     certificate, key = (str(path) for path in pair) if pair is not None else (None, None)
-    server, thread = start_http_server(port, addr=host, registry=registry, certfile=certificate, keyfile=key)
+    with starting_anywhere():
+        server, thread = start_http_server(port, addr=host, registry=registry, certfile=certificate, keyfile=key)
 
     def close() -> None:
         server.shutdown()

@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.common import event_loop
+from services.common.cpu_core import starting_anywhere
 from services.common.cpu_priority import PriorityError, grpc_runs_first
 from services.common.door import Door
 from services.common.front_door import FrontDoor, FrontDoorError, open_front_door
@@ -103,7 +104,8 @@ def _server_options(settings: CommonSettings) -> list[tuple[str, int]]:
 async def start_server(app: ServiceApp, settings: CommonSettings, port: int, metrics_port: int) -> RunningServer:
     """Opens the ports and starts to serve. Raises StartError."""
     async with AsyncExitStack() as resources:
-        observability = make_observability(app.service_name, settings)
+        with starting_anywhere():
+            observability = make_observability(app.service_name, settings)
         resources.push_async_callback(asyncio.to_thread, observability.close)
         try:
             front_door = open_front_door(settings, app.metrics, app.door, observability)
@@ -192,7 +194,7 @@ def run(settings_class: type[SettingsT], build: Callable[[SettingsT], ServiceApp
         configure_logging(settings.log_level)
 
         async def main() -> None:
-            async with grpc_runs_first(settings.cpu_priority):
+            async with grpc_runs_first(settings):
                 await _serve(build(settings), settings, settings.port, settings.metrics_port)
 
         event_loop.run(main())

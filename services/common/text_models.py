@@ -16,6 +16,7 @@ from prometheus_client import Counter
 from services.common.bounds import MAX_TEXT_BYTES, text_is_larger
 from services.common.call import may_use_model, note_in_log
 from services.common.chat_template import ChatTemplateRenderer, Message
+from services.common.cpu_core import run_anywhere
 from services.common.errors import NaiadError, Reason, invalid_field
 from services.common.metrics import ServiceMetrics
 from services.common.model_scan.limits import MAX_CHAT_TEMPLATE_BYTES, MAX_TOKENIZER_BYTES
@@ -78,7 +79,7 @@ class TextModels:
         self._broken: dict[str, tuple[tuple[int, ...], ModelEntry]] = {}
         self._load_lock = asyncio.Lock()
         self._wait_listener: Callable[[float], None] | None = None
-        self._threads = ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), "tokenizer")
+        self._threads = ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), "tokenizer", run_anywhere)
 
     async def load_all(self, *tasks: Task) -> None:
         """Loads the models of these tasks (none given: of all) ahead of calls; one that cannot be loaded is logged."""
@@ -218,7 +219,11 @@ def _load_model(entry: ModelEntry) -> TextModel:
         if entry.chat_template_path is not None:
             content = read_hashed(entry.chat_template_path, entry.chat_template_sha256, MAX_CHAT_TEMPLATE_BYTES)
             template = content.decode("utf-8")
-        return TextModel(entry, TextTokenizer.from_bytes(tokenizer, entry.tokenizer_path.name), template)
+        text_tokenizer = TextTokenizer.from_bytes(tokenizer, entry.tokenizer_path.name)
+        # Its library starts its threads with the first batch, as many as the thread that asks has cores, and on those:
+        # all here, one in the event loop.
+        text_tokenizer.count([""])
+        return TextModel(entry, text_tokenizer, template)
     except (OSError, ValueError) as error:
         raise NaiadError(Reason.INTERNAL, f"files of model {entry.name} cannot be used: {error}") from error
 

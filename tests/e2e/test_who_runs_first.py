@@ -1,4 +1,4 @@
-"""In the running system the event loops of services run first where the system permits it, and nothing else does."""
+"""In the running system the event loops of services run first, each on one core, where the system permits it."""
 
 import contextlib
 import os
@@ -34,6 +34,16 @@ def policies(pid: int) -> dict[str, set[int]]:
     return found
 
 
+def cores(pid: int) -> dict[int, set[frozenset[int]]]:
+    """What the threads of a process may run on, by their policies."""
+    found: dict[int, set[frozenset[int]]] = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            thread = int(task.name)
+            found.setdefault(_policy(thread), set()).add(frozenset(os.sched_getaffinity(thread)))
+    return found
+
+
 def _policy(thread: int) -> int:
     return os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK
 
@@ -45,12 +55,16 @@ def children(stack: Stack) -> Iterator[tuple[str, psutil.Process]]:
         yield next((word for word in command if word.startswith("services.")), command[0]), process
 
 
-def test_only_the_loops_of_services_run_first(stack: Stack) -> None:
+def use_all_threads(stack: Stack) -> None:
+    """So that the threads that tokenize have begun."""
     classification = classification_pb2_grpc.ClassificationServiceStub(stack.channel("classification"))
     tokenization = tokenization_pb2_grpc.TokenizationServiceStub(stack.channel("tokenization"))
-    # So that the threads that tokenize have begun.
     classification.Embed(classification_pb2.EmbedRequest(model="embed", texts=[_LONG_TEXT], truncate=True), timeout=60)
     tokenization.CountTokens(tokenization_pb2.CountTokensRequest(model="chat", texts=[_LONG_TEXT]), timeout=60)
+
+
+def test_only_the_loops_of_services_run_first(stack: Stack) -> None:
+    use_all_threads(stack)
     wanted = os.SCHED_RR if is_permitted() else os.SCHED_OTHER
     processes = dict(children(stack))
     for service in SERVICES:
@@ -63,3 +77,17 @@ def test_only_the_loops_of_services_run_first(stack: Stack) -> None:
     for name, process in processes.items():
         assert set.union(*policies(process.pid).values()) == {os.SCHED_OTHER}, name
     assert _policy(threading.get_native_id()) == os.SCHED_OTHER
+
+
+def test_who_runs_first_stays_on_one_core_and_all_else_runs_anywhere(stack: Stack) -> None:
+    use_all_threads(stack)
+    everywhere = frozenset(os.sched_getaffinity(0))
+    processes = dict(children(stack))
+    if is_permitted():
+        for service in SERVICES:
+            found = cores(processes.pop(f"services.{service}").pid)
+            (core,) = found[os.SCHED_RR]
+            assert len(core) == 1, service
+            assert found[os.SCHED_OTHER] == {everywhere}, service
+    for name, process in processes.items():
+        assert cores(process.pid)[os.SCHED_OTHER] == {everywhere}, name
