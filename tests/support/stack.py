@@ -101,7 +101,7 @@ class Stack:
 # Limits that follow the speed of the machine would refuse, on a slow one, what a test is about.
 FIXED_LIMITS = {f"NAIAD_{name.upper()}_QUEUE_TARGET_MS": "0" for name in SERVICES}
 # Settings that a test takes from its caller.
-WHAT_IS_TESTED = ("NAIAD_BACKEND_DIRECTORY", "NAIAD_SIMD_LEVEL")
+WHAT_IS_TESTED = ("NAIAD_BACKEND_DIRECTORY", "NAIAD_SIMD_LEVEL", "NAIAD_CPU_PRIORITY", "NAIAD_ONE_CORE")
 
 _ALL_READY = "Ctrl-C stops everything."
 
@@ -118,7 +118,7 @@ def running_stack(
     ports = free_ports(8)
     grpc_ports = dict(zip([*SERVICES, "triton"], ports[:4], strict=True))
     metrics_ports = dict(zip([*SERVICES, "triton"], ports[4:], strict=True))
-    # Settings of the caller's own system are none of the test's, but which build is tested, on which instructions, is.
+    # Settings of the caller's own system are none of the test's, but which build is tested, on which instructions and cores, is.
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("NAIAD_") or name in WHAT_IS_TESTED
     }
