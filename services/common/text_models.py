@@ -219,11 +219,7 @@ def _load_model(entry: ModelEntry) -> TextModel:
         if entry.chat_template_path is not None:
             content = read_hashed(entry.chat_template_path, entry.chat_template_sha256, MAX_CHAT_TEMPLATE_BYTES)
             template = content.decode("utf-8")
-        text_tokenizer = TextTokenizer.from_bytes(tokenizer, entry.tokenizer_path.name)
-        # Its library starts its threads with the first batch, as many as the thread that asks has cores, and on those:
-        # all here, one in the event loop.
-        text_tokenizer.count([""])
-        return TextModel(entry, text_tokenizer, template)
+        return TextModel(entry, TextTokenizer.from_bytes(tokenizer, entry.tokenizer_path.name), template)
     except (OSError, ValueError) as error:
         raise NaiadError(Reason.INTERNAL, f"files of model {entry.name} cannot be used: {error}") from error
 

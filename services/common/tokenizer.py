@@ -95,7 +95,11 @@ class TextTokenizer:
     def from_bytes(cls, content: bytes, name: str) -> "TextTokenizer":
         """Loads the content of a tokenizer.json; `name` is the file's in errors. Raises ValueError."""
         try:
-            return cls(Tokenizer.from_buffer(content))
+            tokenizer = cls(Tokenizer.from_buffer(content))
+            # The library starts its threads with the first batch, as many as the calling thread has cores, and on
+            # those: all of them here, one in the event loop of a service (`cpu_core.py`).
+            tokenizer.count([""])
+            return tokenizer
         except Exception as error:  # the library raises nothing more precise
             raise ValueError(f"{name} cannot be loaded: {error}") from error
 

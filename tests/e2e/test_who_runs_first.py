@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,7 +86,11 @@ def test_who_runs_first_stays_on_one_core_and_all_else_runs_anywhere(stack: Stac
     processes = dict(children(stack))
     if is_permitted():
         for service in SERVICES:
-            found = cores(processes.pop(f"services.{service}").pid)
+            pid = processes.pop(f"services.{service}").pid
+            deadline = time.monotonic() + 10
+            while cores(pid)[os.SCHED_OTHER] != {everywhere} and time.monotonic() < deadline:
+                os.sched_yield()  # a thread that has just begun is bound for a moment
+            found = cores(pid)
             (core,) = found[os.SCHED_RR]
             assert len(core) == 1, service
             assert found[os.SCHED_OTHER] == {everywhere}, service

@@ -118,7 +118,8 @@ def running_stack(
     ports = free_ports(8)
     grpc_ports = dict(zip([*SERVICES, "triton"], ports[:4], strict=True))
     metrics_ports = dict(zip([*SERVICES, "triton"], ports[4:], strict=True))
-    # Settings of the caller's own system are none of the test's, but which build is tested, on which instructions and cores, is.
+    # Settings of the caller's own system are none of the test's, but which build is tested, and on which instructions
+    # and cores, is.
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("NAIAD_") or name in WHAT_IS_TESTED
     }
