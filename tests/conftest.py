@@ -19,7 +19,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """All services and Triton, ready to be called."""
     work_folder: Path = tmp_path_factory.mktemp("stack")
-    with running_stack(exact_repository(), work_folder) as running:
+    with running_stack(exact_repository(), work_folder, NAIAD_CPU_PRIORITY="auto", NAIAD_ONE_CORE="auto") as running:
         yield running
 
 

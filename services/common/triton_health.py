@@ -121,7 +121,8 @@ class TritonHealth:
                 next_s = stall_s if self._is_silent else timeout_s
                 # Not wait_for: it would cancel the call when Triton is only slow.
                 await asyncio.wait((probe,), timeout=None if has_stalled else max(0.001, next_s - silent_s))
-        except asyncio.CancelledError:  # closed: the channel is next, and without it the probe would fail unheard
+        except asyncio.CancelledError:
+            # Closed. The end of the channel, which is next, would cancel the call all the same, and nobody hear of it.
             await cancel_and_wait(probe)
             raise
 

@@ -70,7 +70,6 @@ async def test_what_is_not_permitted_is_an_error_only_where_it_is_wished_for(mon
             pass
 
 
-@pytest.mark.skipif(len(ALL_CORES) < 2, reason="there is one core for all")
 async def test_only_the_loop_is_bound_and_what_it_starts_for_other_work_is_not() -> None:
     show = [sys.executable, "-c", "import os; print(sorted(os.sched_getaffinity(0)))"]
     async with grpc_runs_first(settings(NORMAL, ALWAYS)):

@@ -78,6 +78,7 @@ async def test_the_pool_is_up_and_a_model_ready_as_long_as_one_triton_has_it(fak
         assert not pool.model_ready(MODEL)
         assert pool.choose(MODEL) is None
         await until(lambda: heard[-1] is False)  # told a turn of the event loop later
+        assert heard[-1] is False
 
 
 async def test_requests_go_to_the_least_loaded_and_prompts_where_they_were(fakes: list[FakeTriton]) -> None:
@@ -290,6 +291,7 @@ async def test_metrics_say_how_each_triton_is(fakes: list[FakeTriton]) -> None:
     for line in (
         "naiad_triton_up 1.0",
         f"naiad_triton_endpoint_up{first} 1.0",
+        f"naiad_triton_endpoint_up{second} 0.0",
         f"naiad_triton_tokens_in_flight{first} 7.0",
         f"naiad_triton_requests_in_flight{first} 1.0",
         f"naiad_triton_ejections_total{second} 1.0",
